@@ -1,0 +1,31 @@
+//! A client of any bpf node: a BSD's own /dev/bpf, or the device of this project on Linux.
+//!
+//! What is called is one file descriptor; what is said to it is one of the core's ABI tables. So it builds and runs on
+//! every Unix host, and cannot rot.
+//!
+//! ```no_run
+//! // no_run: wants a node to open
+//! use bpfdev_backend_bsd::{DeviceFile, records};
+//! use bpfdev_core::abi::{Request, linux::LINUX};
+//! use bpfdev_core::file::{Access, BpfFile};
+//!
+//! let file = DeviceFile::open("/dev/bpf", &LINUX, Access::ReadWrite)?;
+//! file.ioctl(&Request::SetIf(b"eth0".to_vec()))?;
+//! file.ioctl(&Request::Immediate(1))?;
+//! let mut buf = file.read_buffer()?;
+//! let n = file.read(&mut buf)?;
+//! for record in records(&buf[..n], file.header()) {
+//!     println!("{} bytes, {} on the wire", record.data.len(), record.wirelen);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod device;
+mod encode;
+mod errno;
+mod records;
+mod sys;
+
+pub use device::{DeviceFile, OpenError};
+pub use errno::errno_of;
+pub use records::{Record, Records, records};

@@ -1,0 +1,355 @@
+//! A tap over packet(7) sockets.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bpfdev_core::backend::{
+    Batch, Capabilities, Direction, FilterBackend, Inject, Interface, LinkState, Network, Plan, Queued,
+    Stats, TapConfig, TapError, Waiter,
+};
+use bpfdev_core::cbpf::Program;
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+
+use crate::checksum::Checksum;
+use crate::filter::{LinkKind, PlanChoice, rewrite};
+use crate::inject::{PacketInjector, Transmitter};
+use crate::interface;
+use crate::judge::Judge;
+use crate::layout::Layout;
+use crate::reaper;
+use crate::receiver::Receiver;
+use crate::sys;
+use crate::waiter::SocketWaiter;
+
+const ETH_P_ALL: u16 = libc::ETH_P_ALL as u16;
+
+/// Taps over AF_PACKET sockets, in the network namespace of the thread that attaches.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PacketSockets {
+    /// Where read filters run.
+    pub plan: PlanChoice,
+    /// What is done with packets whose checksum the kernel has not filled in.
+    pub checksum: Checksum,
+}
+
+impl Network for PacketSockets {
+    fn attach(&self, name: &str, config: &TapConfig) -> Result<Box<dyn FilterBackend>, TapError> {
+        Ok(Box::new(PacketSocket::attach(name, config, *self)?))
+    }
+}
+
+/// One attached tap: a receiving packet socket with a TPACKET_V2 ring, and a sending one.
+///
+/// A packet is lent straight from the ring. Its filter runs in the kernel where [`rewrite`] finds that exact, else the
+/// packet is handed on unjudged. Dropping it ends promiscuous mode at once; the sockets are closed on another thread
+/// (that takes some 20 ms), or when the last [`Waiter`] is dropped.
+#[derive(Debug)]
+pub struct PacketSocket {
+    receiver: Receiver,
+    transmitter: Arc<Transmitter>,
+    interface: Interface,
+    index: i32,
+    kind: LinkKind,
+    choice: PlanChoice,
+    promiscuous: bool,
+    locked: bool,
+    /// Packets and losses the kernel has counted so far; it forgets what it has told.
+    packets: u64,
+    drops: u64,
+    /// Since the last flush the kernel has always counted every packet.
+    counts_all: bool,
+}
+
+fn open() -> Result<OwnedFd, TapError> {
+    // Protocol 0: nothing is received before it is bound.
+    socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None).map_err(|errno| match errno {
+        Errno::EPERM | Errno::EACCES => TapError::Permission {
+            what: "opening a packet socket".to_owned(),
+            cure: "needs CAP_NET_RAW in this network namespace",
+        },
+        errno => TapError::io("opening a packet socket", errno.into()),
+    })
+}
+
+impl PacketSocket {
+    /// Attaches a tap to the interface called `name` in the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// [`TapError::NoSuchInterface`]; [`TapError::Permission`] without CAP_NET_RAW; [`TapError::Unsupported`] for an
+    /// interface whose packets no link type describes, or, with [`PlanChoice::Cbpf`], a filter that cannot be
+    /// rewritten; else the system's.
+    pub fn attach(name: &str, config: &TapConfig, options: PacketSockets) -> Result<PacketSocket, TapError> {
+        let (socket, sender) = (open()?, open()?);
+        let (index, name) = interface::look_up(socket.as_fd(), name)?;
+        let failed = |what: &'static str| {
+            let name = &name;
+            move |error: io::Error| match error.raw_os_error() {
+                Some(libc::ENODEV | libc::ENXIO) => TapError::NoSuchInterface(name.clone()),
+                Some(libc::ENOMEM | libc::ENOBUFS) => TapError::NoBuffers("a receive ring"),
+                _ => TapError::io(format!("{what} {name}"), error),
+            }
+        };
+
+        // Binding the sender tells the hardware type before the receiver must know it.
+        sys::bind(sender.as_fd(), &sys::link_address(index, 0))
+            .map_err(failed("binding a packet socket to"))?;
+        let address = sys::socket_address(sender.as_fd()).map_err(failed("asking the address of"))?;
+        let (kind, linktype) = interface::link_kind(address.sll_hatype, config)?;
+        let mtu = interface::state(socket.as_fd(), index).map_err(failed("asking the MTU of"))?.mtu;
+
+        let layout = Layout::new(mtu as usize, config.bufsize, config.record_overhead);
+        let receiver = Receiver::new(socket, layout, config.bufsize, kind, options.checksum, Judge::All)
+            .map_err(failed("making a receive ring for"))?;
+        let transmitter = Transmitter::new(sender, name.clone(), index, kind);
+        let mut tap = PacketSocket {
+            receiver,
+            transmitter: Arc::new(transmitter),
+            interface: interface::describe(&address, name.clone(), linktype),
+            index,
+            kind,
+            choice: options.plan,
+            promiscuous: false,
+            locked: false,
+            packets: 0,
+            drops: 0,
+            counts_all: true,
+        };
+        let judge = tap.install(config.filter.as_ref())?;
+        tap.counts_all = judge.kernel_accepts_all();
+        tap.receiver.judges = crate::judge::Judges::new(judge);
+        tap.set_direction(config.direction)?;
+        sys::bind(tap.receiver.fd(), &sys::link_address(index, ETH_P_ALL))
+            .map_err(failed("binding a packet socket to"))?;
+        // On an interface that is down this leaves a pending ENETDOWN; it starts by itself when the interface is up.
+        if tap.receiver.pending_error() != 0 {
+            tap.receiver.lookout.down();
+        }
+        Ok(tap)
+    }
+
+    /// Puts the filter into the kernel, or takes the old one out; who then judges packets.
+    fn install(&mut self, program: Option<&Program>) -> Result<Judge, TapError> {
+        // FreeBSD's program without instructions accepts every packet whole.
+        let program = program.filter(|program| !program.is_empty());
+        if let (Some(program), PlanChoice::Auto | PlanChoice::Cbpf) = (program, self.choice) {
+            let forced = self.choice == PlanChoice::Cbpf;
+            match rewrite(program, self.kind) {
+                Ok(rewritten) => match sys::attach_filter(self.receiver.fd(), &rewritten.insns) {
+                    Ok(()) => return Ok(Judge::Kernel(rewritten, program.clone())),
+                    Err(error) if forced || self.locked => return Err(attaching(error)),
+                    // ENOMEM above net.core.optmem_max; EPERM, EINVAL where a sandbox or the kernel disagrees.
+                    Err(error) => tracing::debug!(%error, "the filter runs in this process"),
+                },
+                Err(_) if forced => return Err(TapError::Unsupported("running this filter in the kernel")),
+                Err(error) => tracing::debug!(%error, "the filter runs in this process"),
+            }
+        }
+        match sys::set_int(self.receiver.fd(), libc::SOL_SOCKET, libc::SO_DETACH_FILTER, 0) {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+            Err(error) => return Err(attaching(error)),
+        }
+        Ok(program.map_or(Judge::All, |program| Judge::Descriptor(program.clone())))
+    }
+
+    /// Puts back the filter that was there, after a change that failed half-way.
+    fn reinstall(&self) {
+        if let Judge::Kernel(rewritten, _) = self.receiver.judges.present() {
+            // It was accepted once; should it not be now, every packet is still judged, in this process, as cut ones
+            // are by their length alone.
+            let _ = sys::attach_filter(self.receiver.fd(), &rewritten.insns);
+        }
+    }
+
+    fn gone(&self) -> TapError {
+        TapError::Gone(self.interface.name.clone())
+    }
+
+    /// The ring is empty: is that all there is to it?
+    fn look(&mut self) -> Result<(), TapError> {
+        let error = self.receiver.pending_error();
+        if error == 0 && !self.receiver.lookout.is_down() {
+            return Ok(());
+        }
+        let address = sys::socket_address(self.receiver.fd())
+            .map_err(|error| TapError::io("asking a packet socket's address", error))?;
+        if address.sll_ifindex < 0 {
+            // So that it is asked, and told, again.
+            self.receiver.lookout.down();
+            // Nothing comes any more, but a packet may have come since the ring was found empty.
+            return if self.receiver.is_ready() { Ok(()) } else { Err(self.gone()) };
+        }
+        match interface::state(self.receiver.fd(), self.index) {
+            Ok(LinkState { up: true, .. }) => self.receiver.lookout.up(),
+            _ => self.receiver.lookout.down(),
+        }
+        Ok(())
+    }
+
+    fn count(&mut self) -> Result<(), TapError> {
+        let (packets, drops) = sys::statistics(self.receiver.fd()).map_err(|error| {
+            TapError::io(format!("asking the statistics of {}", self.interface.name), error)
+        })?;
+        self.packets += u64::from(packets);
+        self.drops += u64::from(drops);
+        Ok(())
+    }
+}
+
+fn attaching(error: io::Error) -> TapError {
+    match error.raw_os_error() {
+        Some(libc::ENOMEM | libc::ENOBUFS) => TapError::NoBuffers("a filter (net.core.optmem_max)"),
+        _ => TapError::io("attaching a filter", error),
+    }
+}
+
+impl FilterBackend for PacketSocket {
+    fn interface(&self) -> &Interface {
+        &self.interface
+    }
+
+    fn link_state(&mut self) -> Result<LinkState, TapError> {
+        interface::state(self.receiver.fd(), self.index).map_err(|error| match error.raw_os_error() {
+            Some(libc::ENODEV | libc::ENXIO) => self.gone(),
+            _ => TapError::io(format!("asking the state of {}", self.interface.name), error),
+        })
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            promiscuous: true,
+            inject: true,
+            direction: !self.interface.loopback,
+            lock_filter: true,
+            on_demand: false,
+        }
+    }
+
+    fn plan(&self) -> Plan {
+        match self.receiver.judges.present() {
+            Judge::All => Plan::AcceptAll,
+            Judge::Kernel(..) => Plan::Cbpf,
+            Judge::Descriptor(_) | Judge::Here(_) => Plan::Process,
+        }
+    }
+
+    fn set_filter(&mut self, program: Option<&Program>, queued: Queued) -> Result<Plan, TapError> {
+        if self.locked {
+            return Err(attaching(io::Error::from_raw_os_error(libc::EPERM)));
+        }
+        let wait = |error| TapError::io("waiting until no CPU runs the old filter", error);
+        if self.receiver.judges.in_doubt() {
+            if !self.receiver.judges.doubt_is_over() {
+                reaper::synchronise().map_err(wait)?;
+            }
+            self.receiver.judges.end_doubt(self.receiver.visible_end());
+        }
+        let before = self.receiver.visible_end();
+        let kernel_accepted_all = self.receiver.judges.present().kernel_accepts_all();
+        let judge = self.install(program)?;
+        let accepts_all = judge.kernel_accepts_all();
+        // Packets that another CPU passes by no filter in the next moments are judged here.
+        let doubt = match &judge {
+            Judge::Kernel(_, program) if kernel_accepted_all => {
+                Some((reaper::synchronised(), Judge::Here(program.clone())))
+            }
+            _ => None,
+        };
+        match queued {
+            Queued::Keep => {
+                self.counts_all &= accepts_all;
+                self.receiver.judges.change(before, judge, doubt);
+            }
+            Queued::Flush => {
+                // Other CPUs may still run the old program, and what it cuts cannot be judged again.
+                if !kernel_accepted_all {
+                    reaper::synchronise().map_err(|error| {
+                        self.reinstall();
+                        wait(error)
+                    })?;
+                }
+                self.receiver.discard();
+                self.counts_all = accepts_all;
+                self.receiver.judges.change(before, judge, doubt);
+            }
+        }
+        Ok(self.plan())
+    }
+
+    fn lock_filter(&mut self) -> Result<(), TapError> {
+        sys::set_int(self.receiver.fd(), libc::SOL_SOCKET, libc::SO_LOCK_FILTER, 1)
+            .map_err(|error| TapError::io("locking the filter", error))?;
+        self.locked = true;
+        Ok(())
+    }
+
+    fn set_direction(&mut self, direction: Direction) -> Result<(), TapError> {
+        let ignore = self.interface.loopback || direction == Direction::In;
+        match sys::set_int(self.receiver.fd(), libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, ignore.into())
+        {
+            Ok(()) => Ok(()),
+            // Before Linux 4.20: the descriptor, and on loopback the receiver, drops what is not wanted.
+            Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(()),
+            Err(error) => Err(TapError::io("choosing the direction", error)),
+        }
+    }
+
+    fn set_promiscuous(&mut self, on: bool) -> Result<(), TapError> {
+        if on == self.promiscuous {
+            return Ok(());
+        }
+        sys::set_promiscuous(self.receiver.fd(), self.index, on).map_err(|error| {
+            match error.raw_os_error() {
+                Some(libc::ENODEV | libc::ENXIO) => self.gone(),
+                _ => TapError::io(format!("setting promiscuous mode of {}", self.interface.name), error),
+            }
+        })?;
+        self.promiscuous = on;
+        Ok(())
+    }
+
+    fn try_batch(&mut self) -> Result<Batch<'_>, TapError> {
+        if !self.receiver.is_ready() {
+            self.look()?;
+        }
+        self.receiver.begin();
+        Ok(Batch::new(&mut self.receiver))
+    }
+
+    fn injector(&self) -> Result<Box<dyn Inject>, TapError> {
+        Ok(Box::new(PacketInjector(self.transmitter.clone())))
+    }
+
+    fn stats(&mut self) -> Result<Stats, TapError> {
+        self.count()?;
+        let received = self.counts_all.then(|| self.packets.saturating_sub(self.receiver.uncounted));
+        Ok(Stats { received, dropped: self.drops + self.receiver.cut })
+    }
+
+    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.receiver.fd())
+    }
+
+    /// While the interface is down: its removal would not wake the socket. A [`Waiter`] does this by itself.
+    fn look_again(&self) -> Option<Duration> {
+        self.receiver.lookout.after()
+    }
+
+    fn waiter(&self) -> Result<Arc<dyn Waiter>, TapError> {
+        let waiter = SocketWaiter::new(self.receiver.socket().clone(), self.receiver.lookout.clone())
+            .map_err(|errno| TapError::io("making an eventfd", errno.into()))?;
+        Ok(Arc::new(waiter))
+    }
+}
+
+impl Drop for PacketSocket {
+    fn drop(&mut self) {
+        // The socket itself may live a little longer.
+        if let Err(error) = self.set_promiscuous(false) {
+            tracing::debug!(%error, "ending promiscuous mode");
+        }
+    }
+}

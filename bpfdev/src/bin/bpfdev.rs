@@ -1,0 +1,7 @@
+//! The bpfdev program; everything is in the library's `cli`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    bpfdev::cli::main()
+}

@@ -1,0 +1,335 @@
+//! One open file: its descriptor, who sleeps in it, and what waits while a helper has its tap.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bpfdev_core::abi::{Call, Request, Response};
+use bpfdev_core::errno::Errno;
+use bpfdev_core::file::{Caller, Interest, OpenFile, PendingRead, ReadStep, Step, Task, Wants};
+use bpfdev_core::time::Moment;
+
+use super::caller::Attached;
+use super::pump::{Feed, Watch};
+use super::session::Ports;
+use super::wire::{POLL_SCHEDULE_NOTIFY, PollIn, ReadIn};
+
+/// A piece of a read(2) this large may be cut by the kernel's limit of pages, not by its caller.
+const CUT_PIECE: usize = (1 << 20) - 4095;
+
+/// A tap without a descriptor is asked after so long.
+const ASK_AGAIN: Duration = Duration::from_millis(5);
+
+/// An ioctl on its way through the helpers.
+#[derive(Debug)]
+pub struct Ioctl {
+    pub unique: u64,
+    pub fh: u64,
+    /// The calling thread; 0: outside our pid namespace.
+    pub tid: u32,
+    pub uid: u32,
+    pub call: Call,
+    pub caller: Caller,
+    /// The third argument as it is.
+    pub address: u64,
+    /// The argument's bytes, as far as they are here.
+    pub arg: Vec<u8>,
+    /// Room the kernel gives for reply bytes.
+    pub out_size: usize,
+}
+
+impl Ioctl {
+    /// The reply must be written to the caller's memory by us: a list, or what the kernel does not take for output.
+    pub fn replies_by_memory(&self, response: &Response) -> bool {
+        let list = matches!(response, Response::DltList { list, .. } if !list.is_empty());
+        list || self.call.arg_out() > self.out_size
+    }
+}
+
+/// A request that is ready to be applied to the descriptor.
+#[derive(Debug)]
+pub enum Req<'a> {
+    Read { unique: u64, read: ReadIn },
+    Write { unique: u64, data: Cow<'a, [u8]> },
+    Ioctl { ioctl: Ioctl, request: Request },
+    Poll { unique: u64, poll: PollIn },
+}
+
+impl Req<'_> {
+    fn unique(&self) -> u64 {
+        match self {
+            Req::Read { unique, .. } | Req::Write { unique, .. } | Req::Poll { unique, .. } => *unique,
+            Req::Ioctl { ioctl, .. } => ioctl.unique,
+        }
+    }
+
+    fn into_owned(self) -> Req<'static> {
+        match self {
+            Req::Write { unique, data } => Req::Write { unique, data: Cow::Owned(data.into_owned()) },
+            Req::Read { unique, read } => Req::Read { unique, read },
+            Req::Ioctl { ioctl, request } => Req::Ioctl { ioctl, request },
+            Req::Poll { unique, poll } => Req::Poll { unique, poll },
+        }
+    }
+}
+
+/// A reader asleep.
+#[derive(Debug)]
+struct Sleeper {
+    unique: u64,
+    pending: PendingRead,
+    deadline: Option<Moment>,
+    /// Bytes the kernel takes in one piece.
+    piece: usize,
+}
+
+/// One open file.
+#[derive(Debug)]
+pub struct File {
+    pub key: u64,
+    open: OpenFile,
+    sleepers: VecDeque<Sleeper>,
+    /// Requests that came while a helper had the tap.
+    queue: VecDeque<Req<'static>>,
+    /// The poll handle of who sleeps in poll(2), to be notified once.
+    polled: Option<u64>,
+    /// Wake-ups passed on so far.
+    wakeups: u64,
+    /// What is left of a buffer larger than one piece.
+    rest: Option<Vec<u8>>,
+    feed: Feed,
+    /// The namespace it was attached in.
+    pub attached: Attached,
+    pub span: tracing::Span,
+}
+
+impl File {
+    pub fn new(key: u64, open: OpenFile, span: tracing::Span) -> File {
+        File {
+            key,
+            open,
+            sleepers: VecDeque::new(),
+            queue: VecDeque::new(),
+            polled: None,
+            wakeups: 0,
+            rest: None,
+            feed: Feed::default(),
+            attached: Attached::default(),
+            span,
+        }
+    }
+
+    /// Moves packets in; gives their number as the descriptor counts them.
+    fn drain(&mut self, now: Moment) -> u64 {
+        let before = self.open.descriptor().counters().received;
+        self.open.drain(now);
+        self.open.descriptor().counters().received.saturating_sub(before)
+    }
+
+    /// Applies a request, or has it wait for the helper that has the tap.
+    pub fn request(&mut self, req: Req<'_>, ports: &mut Ports, now: Moment) {
+        if self.open.is_busy() || !self.queue.is_empty() {
+            self.queue.push_back(req.into_owned());
+            return;
+        }
+        self.apply(req, ports, now);
+        self.follow(ports, now);
+    }
+
+    fn apply(&mut self, req: Req<'_>, ports: &mut Ports, now: Moment) {
+        self.drain(now);
+        self.wake(ports, now);
+        match req {
+            Req::Read { unique, read } => self.read(unique, read, ports, now),
+            Req::Write { unique, data } => match self.open.write(&data, now) {
+                Ok(len) => ports.channel.written(unique, len),
+                Err(errno) => ports.channel.fail(unique, errno),
+            },
+            Req::Poll { unique, poll } => self.poll(unique, poll, ports, now),
+            Req::Ioctl { ioctl, request } => {
+                tracing::trace!(request = ioctl.call.row.name, "ioctl");
+                match self.open.ioctl(request, ioctl.caller, now) {
+                    Step::Done(result) => ports.answer(ioctl, result),
+                    Step::Task(task) => self.task(ioctl, task, ports),
+                }
+            }
+        }
+        self.wake(ports, now);
+    }
+
+    fn read(&mut self, unique: u64, read: ReadIn, ports: &mut Ports, now: Moment) {
+        let piece = read.size as usize;
+        if read.offset > 0 {
+            // The same read(2) goes on: never a new one, which might sleep with bytes in hand.
+            let rest = self.rest.take().unwrap_or_default();
+            let (next, later) = rest.split_at(rest.len().min(piece));
+            ports.channel.reply(unique, next);
+            self.rest = (!later.is_empty()).then(|| later.to_vec());
+            return;
+        }
+        self.rest = None;
+        let bufsize = self.open.descriptor().bufsize();
+        let len = if (CUT_PIECE..bufsize).contains(&piece) { bufsize } else { piece };
+        let nonblocking = read.flags & libc::O_NONBLOCK.cast_unsigned() != 0;
+        let mut sleeper = Sleeper { unique, pending: PendingRead::new(len, nonblocking), deadline: None, piece };
+        if !self.step(&mut sleeper, ports, now) {
+            self.sleepers.push_back(sleeper);
+        }
+    }
+
+    /// Takes a read on; `true` when it was answered.
+    fn step(&mut self, sleeper: &mut Sleeper, ports: &mut Ports, now: Moment) -> bool {
+        match self.open.read(&mut sleeper.pending, now) {
+            ReadStep::Hold => {
+                let hold = self.open.hold();
+                let (first, rest) = hold.split_at(hold.len().min(sleeper.piece));
+                ports.channel.reply(sleeper.unique, first);
+                if !rest.is_empty() {
+                    self.rest = Some(rest.to_vec());
+                }
+                self.open.free_hold();
+            }
+            ReadStep::Nothing => ports.channel.reply(sleeper.unique, &[]),
+            ReadStep::Fail(errno) => ports.channel.fail(sleeper.unique, errno),
+            ReadStep::Wait { deadline } => {
+                sleeper.deadline = deadline;
+                return false;
+            }
+        }
+        true
+    }
+
+    fn poll(&mut self, unique: u64, poll: PollIn, ports: &mut Ports, now: Moment) {
+        const READ: u32 = (libc::POLLIN | libc::POLLRDNORM) as u32;
+        const WRITE: u32 = (libc::POLLOUT | libc::POLLWRNORM) as u32;
+        let want = Interest { read: poll.events & READ != 0, write: poll.events & WRITE != 0 };
+        let ready = self.open.poll(want, now);
+        if poll.flags & POLL_SCHEDULE_NOTIFY != 0 {
+            // Also when it is ready: an edge-triggered epoll wants to hear of the next packet.
+            self.polled = Some(poll.kh);
+        }
+        let mut revents = 0;
+        if ready.read {
+            revents |= poll.events & READ;
+        }
+        if ready.write {
+            revents |= poll.events & WRITE;
+        }
+        ports.channel.polled(unique, revents);
+    }
+
+    fn task(&mut self, ioctl: Ioctl, task: Task, ports: &mut Ports) {
+        // The tap goes with the task, and may come back as another.
+        ports.pump.leave_tap(&mut self.feed);
+        if let Err(finished) = ports.run_task(self.attached.clone(), ioctl, task) {
+            let (ioctl, finished) = *finished;
+            let result = self.open.finish(finished, ports.now());
+            ports.answer(ioctl, result.and(Err(Errno::Busy)));
+        }
+    }
+
+    /// A task came back: its request is answered, then those that waited for it.
+    pub fn finished(&mut self, ioctl: Ioctl, done: bpfdev_core::file::Finished, ports: &mut Ports, now: Moment) {
+        let result = self.open.finish(done, now);
+        self.wake(ports, now);
+        let plan = self.open.tap().map(|tap| tap.plan().name());
+        tracing::debug!(parent: &self.span, request = ioctl.call.row.name, plan, ?result, "done");
+        ports.answer(ioctl, result);
+        while !self.open.is_busy() {
+            let Some(req) = self.queue.pop_front() else { break };
+            self.apply(req, ports, now);
+        }
+        self.follow(ports, now);
+    }
+
+    /// The tap's descriptor reported something.
+    pub fn tap_ready(&mut self, error: bool, ports: &mut Ports, now: Moment) {
+        if self.open.is_busy() {
+            return;
+        }
+        let packets = self.drain(now);
+        self.feed.fired(packets, error, now);
+        self.wake(ports, now);
+        self.follow(ports, now);
+    }
+
+    /// One of its timers is due.
+    pub fn timer(&mut self, ports: &mut Ports, now: Moment) {
+        if !self.open.is_busy() {
+            let packets = self.drain(now);
+            self.feed.woke(packets, now);
+            self.wake(ports, now);
+        }
+        self.follow(ports, now);
+    }
+
+    /// bpf_wakeup: those who sleep are looked at again, if there was one or their time has come.
+    fn wake(&mut self, ports: &mut Ports, now: Moment) {
+        let woken = self.open.wakeups() != self.wakeups;
+        if woken {
+            self.wakeups = self.open.wakeups();
+            if let Some(kh) = self.polled.take() {
+                ports.channel.notify_poll(kh);
+            }
+        }
+        for _ in 0..self.sleepers.len() {
+            let Some(mut sleeper) = self.sleepers.pop_front() else { break };
+            let due = sleeper.deadline.is_some_and(|at| at <= now);
+            if !(woken || due) || !self.step(&mut sleeper, ports, now) {
+                self.sleepers.push_back(sleeper);
+            }
+        }
+    }
+
+    /// Has the pump do what the file wants now.
+    fn follow(&mut self, ports: &mut Ports, now: Moment) {
+        if self.open.is_busy() {
+            return; // the tap is away, and finishing it comes back here
+        }
+        let reader = !self.sleepers.is_empty();
+        let poller = self.polled.is_some();
+        let flow = Watch::Flow { bufsize: self.open.descriptor().bufsize() };
+        let watch = match self.open.wants() {
+            Wants::NextPacket if reader || poller => Watch::NextPacket,
+            // A full buffer has been told of already: nothing new before it is read.
+            Wants::Fill if reader || (poller && !self.open.descriptor().is_readable()) => flow,
+            _ if self.open.process_plan() => flow,
+            _ => Watch::Nothing,
+        };
+        let deadline = self.sleepers.iter().filter_map(|sleeper| sleeper.deadline).min();
+        let mut timer = deadline.into_iter().chain(self.open.next_event()).min();
+        if watch != Watch::Nothing {
+            // A tap without a descriptor (a replay, the loopback network) can only be asked again and again.
+            let silent = self.open.tap_fd().is_none();
+            let again = self.open.tap().and_then(|tap| if silent { Some(ASK_AGAIN) } else { tap.look_again() });
+            timer = timer.into_iter().chain(again.map(|after| now + after)).min();
+        }
+        ports.pump.follow(self.key, &mut self.feed, self.open.tap_fd(), watch, timer, now);
+    }
+
+    /// A signal came for a request: if it sleeps or waits here, it ends. `false`: it is not here.
+    pub fn interrupt(&mut self, unique: u64, ports: &mut Ports, now: Moment) -> bool {
+        let asleep = self.sleepers.iter().position(|sleeper| sleeper.unique == unique);
+        let queued = self.queue.iter().position(|req| req.unique() == unique);
+        if let Some(at) = asleep {
+            self.sleepers.remove(at);
+        } else if let Some(at) = queued {
+            self.queue.remove(at);
+        } else {
+            return false;
+        }
+        ports.channel.fail(unique, Errno::Intr);
+        self.follow(ports, now);
+        true
+    }
+
+    /// The last descriptor was closed: whatever still waits is told so, and the tap is closed elsewhere.
+    pub fn release(mut self, ports: &mut Ports) {
+        let sleepers = self.sleepers.iter().map(|sleeper| sleeper.unique);
+        for unique in sleepers.chain(self.queue.iter().map(Req::unique)) {
+            ports.channel.fail(unique, Errno::BadF);
+        }
+        ports.pump.remove(self.key, &mut self.feed);
+        ports.pump.reap(self.open);
+    }
+}

@@ -1,0 +1,11 @@
+//! The character plane: READ, WRITE, IOCTL, POLL and INTERRUPT of every open file, over /dev/fuse or /dev/cuse alike.
+//!
+//! One thread reads the requests and drives every descriptor; nothing in it blocks. What may block, the caller's memory
+//! and the attaching of taps, is done by helper threads, and the request is answered when they are done.
+
+pub mod caller;
+mod file;
+pub mod helper;
+pub mod pump;
+pub mod session;
+pub mod wire;

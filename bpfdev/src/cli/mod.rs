@@ -1,0 +1,143 @@
+//! The bpfdev program: one file a subcommand, each with its arguments and a `run`.
+//!
+//! Exit status 2 means wrong arguments, 1 a failure; `wrap` passes on its command's.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use tracing_subscriber::EnvFilter;
+
+pub mod capture;
+pub mod daemon;
+pub mod demo;
+pub mod doctor;
+pub mod launch;
+pub mod probe;
+pub mod refusal;
+pub mod sandbox;
+pub mod serve;
+mod sys;
+pub mod wrap;
+
+/// The BSD packet filter device, /dev/bpf, on Linux
+#[derive(Debug, Parser)]
+#[command(name = "bpfdev", version)]
+struct Cli {
+    /// Say more on stderr: once for info, twice for debug, three times for trace (RUST_LOG goes before it)
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Subcommand,
+}
+
+/// A new subcommand is its module above, a line here and a line in `dispatch`.
+#[derive(Debug, clap::Subcommand)]
+enum Subcommand {
+    Serve(serve::ServeArgs),
+    Wrap(wrap::WrapArgs),
+    Capture(capture::CaptureArgs),
+    Demo(demo::DemoArgs),
+    Doctor(doctor::DoctorArgs),
+    #[command(hide = true)]
+    Launch(launch::LaunchArgs),
+    #[command(hide = true)]
+    Probe(probe::ProbeArgs),
+    #[command(hide = true)]
+    ProbePeer(probe::PeerArgs),
+}
+
+fn dispatch(command: Subcommand) -> anyhow::Result<ExitCode> {
+    match command {
+        Subcommand::Serve(args) => serve::run(args),
+        Subcommand::Wrap(args) => wrap::run(args),
+        Subcommand::Capture(args) => capture::run(args),
+        Subcommand::Demo(args) => demo::run(args),
+        Subcommand::Doctor(args) => doctor::run(args),
+        Subcommand::Launch(args) => launch::run(args),
+        Subcommand::Probe(args) => probe::run(args),
+        Subcommand::ProbePeer(args) => probe::run_peer(args),
+    }
+}
+
+/// Arguments that are wrong together, or for this machine: exit status 2 instead of 1.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+/// Parses the command line and runs it. Starts no thread before the subcommand does: a user namespace can only
+/// be entered by a process with one.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    log_to_stderr(cli.verbose);
+    dispatch(cli.command).unwrap_or_else(|error| {
+        eprintln!("bpfdev: {error:#}");
+        ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
+    })
+}
+
+/// Prints help as it is, and an error as one line.
+fn usage(error: &clap::Error) -> ExitCode {
+    let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if asked || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // A reader that has gone away is no failure of ours.
+        let _ = error.print();
+        return ExitCode::from(if asked { 0 } else { 2 });
+    }
+    eprintln!("bpfdev: {}", one_line(&error.to_string()));
+    ExitCode::from(2)
+}
+
+/// clap's message up to its usage, tips included, in one line that ends with where to read on.
+fn one_line(message: &str) -> String {
+    let words = message.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+    let said: Vec<_> = words.filter(|line| !line.is_empty() && !line.starts_with("For more")).collect();
+    let said = said.join(" ");
+    format!("{} (see bpfdev --help)", said.strip_prefix("error: ").unwrap_or(&said))
+}
+
+fn log_to_stderr(verbose: u8) {
+    let level = ["warn", "info", "debug", "trace"][usize::from(verbose).min(3)];
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_argument_is_one_line() {
+        for (line, says) in [
+            (&["bpfdev", "wrap"][..], "required arguments were not provided: <COMMAND>..."),
+            (&["bpfdev", "wrap", "--abi", "plan9", "true"], "invalid value 'plan9' for '--abi <DIALECT>'"),
+            (&["bpfdev", "doctor", "--jsn"], "unexpected argument '--jsn' found"),
+            (&["bpfdev", "frobnicate"], "unrecognized subcommand 'frobnicate'"),
+        ] {
+            let text = one_line(&Cli::try_parse_from(line).unwrap_err().to_string());
+            assert!(text.contains(says) && !text.contains('\n'), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_follows_the_command_is_its_own() {
+        for line in [&["bpfdev", "wrap", "--", "ls", "-l"][..], &["bpfdev", "wrap", "ls", "-l", "--abi"]] {
+            Cli::try_parse_from(line).unwrap();
+        }
+    }
+}

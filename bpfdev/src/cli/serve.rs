@@ -1,0 +1,157 @@
+//! `bpfdev serve`: the device, until a signal ends it.
+
+use std::io::Write;
+use std::os::fd::{AsFd, RawFd};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use bpfdev_backend_linux::filter::PlanChoice;
+use bpfdev_backend_linux::{Checksum, MonotonicClock, PacketSockets};
+use bpfdev_core::abi::Abi;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Group;
+
+use super::UsageError;
+use crate::chardev::helper::Limits;
+use crate::fuse::{
+    Daemon, DEFAULT_HELPERS, DEFAULT_LINK, DEFAULT_MAX_OPEN, DEFAULT_MOUNT, End, ServeOptions,
+};
+
+/// Serve the device until SIGTERM or SIGINT
+///
+/// Mounts a directory with the nodes bpf and bpf0 to bpf15, each of which gives every open(2) a descriptor of its
+/// own, and makes symlinks to them in /dev. A name there that is not ours is never replaced. Interfaces are those of
+/// the network namespace of the thread that issues BIOCSETIF.
+#[derive(Debug, clap::Args)]
+pub struct ServeArgs {
+    /// Directory to mount on, made if it is missing
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_MOUNT)]
+    mount: PathBuf,
+    /// Directory for the symlinks bpf, bpf0, … to the nodes
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_LINK, conflicts_with = "no_link")]
+    link: PathBuf,
+    /// Make no symlinks
+    #[arg(long)]
+    no_link: bool,
+    /// The dialect of the device: linux (FreeBSD's layout and requests), freebsd, netbsd or netbsd7
+    #[arg(long, value_name = "DIALECT", default_value = "linux", value_parser = dialect)]
+    abi: &'static Abi,
+    /// Permissions of the nodes, octal [default: 0600, with --group 0660]
+    #[arg(long, value_parser = octal)]
+    mode: Option<u16>,
+    /// Group of the nodes, by name or number
+    #[arg(long)]
+    group: Option<String>,
+    /// Where filters run: in the kernel where they can (auto), always there (cbpf), in the daemon (process)
+    #[arg(long, value_name = "PLAN", default_value = "auto")]
+    plan: PlanChoice,
+    /// Whether checksums the kernel left to the hardware are filled in (complete) or not (raw)
+    #[arg(long, value_name = "HOW", default_value = "complete")]
+    checksum: Checksum,
+    /// Files open at once; more are EMFILE
+    #[arg(long, value_name = "FILES", default_value_t = DEFAULT_MAX_OPEN, value_parser = at_least_one)]
+    max_open: usize,
+    /// Threads that read callers' memory, and as many that attach interfaces
+    #[arg(long, value_name = "THREADS", default_value_t = DEFAULT_HELPERS.threads, value_parser = at_least_one)]
+    helpers: usize,
+    /// Of these, the most that work for one user; his other requests wait, and past 64 waiting they are EBUSY
+    #[arg(long, value_name = "THREADS", default_value_t = DEFAULT_HELPERS.per_uid, value_parser = at_least_one)]
+    helpers_per_user: usize,
+    /// Write a byte to this inherited descriptor, and close it, once the device can be opened
+    #[arg(long, value_name = "FD")]
+    ready_fd: Option<RawFd>,
+}
+
+fn dialect(name: &str) -> Result<&'static Abi, String> {
+    Abi::by_name(name).ok_or_else(|| {
+        let names: Vec<_> = bpfdev_core::abi::ALL.iter().map(|abi| abi.name).collect();
+        format!("no such dialect; there are {}", names.join(", "))
+    })
+}
+
+fn octal(text: &str) -> Result<u16, String> {
+    match u16::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o777 => Ok(mode),
+        _ => Err("permissions are octal, at most 777".into()),
+    }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("at least 1".into()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("a number is wanted".into()),
+    }
+}
+
+/// Runs the subcommand.
+///
+/// # Errors
+/// What was refused when mounting, or made it impossible to go on serving; a group that does not exist.
+pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
+    // Blocked before the first thread starts, so that they reach only the descriptor below.
+    let mut mask = SigSet::empty();
+    mask.extend([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
+    mask.thread_block().context("cannot block signals")?;
+    let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC).context("cannot take signals")?;
+    let ready = match args.ready_fd {
+        Some(number) => Some(std::fs::File::from(
+            crate::sys::inherited(number).map_err(|e| UsageError(format!("--ready-fd {number}: {e}")))?,
+        )),
+        None => None,
+    };
+    let daemon = Daemon::start(options(args)?)?;
+    if let Some(mut ready) = ready {
+        ready.write_all(b"\n").context("cannot say that the device is ready")?;
+    }
+    wait(&signals, &daemon)?;
+    Ok(match daemon.stop()? {
+        End::Stopped => ExitCode::SUCCESS,
+        End::Unmounted => {
+            eprintln!("bpfdev: somebody has unmounted the device");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+fn options(args: ServeArgs) -> anyhow::Result<ServeOptions> {
+    let network = Arc::new(PacketSockets { plan: args.plan, checksum: args.checksum });
+    let gid = args.group.as_deref().map(group).transpose()?;
+    let mode = args.mode.unwrap_or(if gid.is_some() { 0o660 } else { 0o600 });
+    Ok(ServeOptions {
+        mount: args.mount,
+        link: (!args.no_link).then_some(args.link),
+        mode,
+        gid,
+        max_open: args.max_open,
+        helpers: Limits { threads: args.helpers, per_uid: args.helpers_per_user },
+        ..ServeOptions::new(args.abi, network, Arc::new(MonotonicClock))
+    })
+}
+
+/// The group's number.
+fn group(name: &str) -> anyhow::Result<u32> {
+    if let Ok(number) = name.parse() {
+        return Ok(number);
+    }
+    match Group::from_name(name).with_context(|| format!("cannot look up the group {name}"))? {
+        Some(group) => Ok(group.gid.as_raw()),
+        None => Err(UsageError(format!("there is no group {name:?}: make it with groupadd, or give a number")).into()),
+    }
+}
+
+/// Until a signal comes, or the device is served no longer.
+fn wait(signals: &SignalFd, daemon: &Daemon) -> anyhow::Result<()> {
+    let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN), PollFd::new(daemon.ended(), PollFlags::POLLIN)];
+    loop {
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) => return Ok(()),
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error).context("waiting for a signal"),
+        }
+    }
+}

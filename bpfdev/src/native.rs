@@ -1,0 +1,68 @@
+//! This system's own packet filter, under one name: the only place where the library looks at `target_os`.
+//!
+//! ```no_run
+//! // no_run: wants an interface, and the right to capture from it
+//! use bpfdev::abi::{Request, Response};
+//! use bpfdev::file::{Access, BpfFile};
+//! use bpfdev::{native, records};
+//!
+//! let file = native::open(Access::Read)?;
+//! file.ioctl(&Request::SetIf(b"eth0".to_vec()))?;
+//! file.ioctl(&Request::Immediate(1))?;
+//! let Response::U32(size) = file.ioctl(&Request::GBlen)? else { unreachable!("BIOCGBLEN tells a number") };
+//! let mut buf = vec![0; size as usize];
+//! let n = file.read(&mut buf)?;
+//! for record in records(&buf[..n], &native::ABI.header) {
+//!     println!("{} bytes of {}", record.data.len(), record.wirelen);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+cfg_if::cfg_if! {
+    if #[cfg(target_os = "linux")] {
+        use std::sync::Arc;
+
+        use bpfdev_core::abi::{Abi, linux::LINUX};
+        use bpfdev_core::file::{Access, EmulatedFile};
+
+        pub use bpfdev_backend_linux::{MonotonicClock, PacketSocket, PacketSockets};
+
+        /// The dialect that [`open`] speaks.
+        pub static ABI: &Abi = &LINUX;
+        /// What [`open`] gives: the device in this process, over packet sockets.
+        pub type File = EmulatedFile;
+        /// Why [`open`] fails: here it does not.
+        pub type OpenError = std::convert::Infallible;
+
+        /// Opens the packet filter. A privilege (CAP_NET_RAW) is wanted once it is bound to an interface.
+        ///
+        /// # Errors
+        /// None.
+        pub fn open(access: Access) -> Result<File, OpenError> {
+            let network = Arc::new(PacketSockets::default());
+            Ok(EmulatedFile::open(ABI, access, network, Arc::new(MonotonicClock)))
+        }
+    } else if #[cfg(any(target_os = "freebsd", target_os = "netbsd"))] {
+        use bpfdev_core::abi::Abi;
+        use bpfdev_core::file::Access;
+
+        pub use bpfdev_backend_bsd::{DeviceFile, OpenError};
+
+        /// The dialect that [`open`] speaks.
+        pub static ABI: &Abi = if cfg!(target_os = "netbsd") {
+            &bpfdev_core::abi::netbsd::NETBSD
+        } else {
+            &bpfdev_core::abi::freebsd::FREEBSD
+        };
+        /// What [`open`] gives: a file of the kernel's own device.
+        pub type File = DeviceFile;
+
+        /// Opens the packet filter: /dev/bpf, or the first numbered node that is not busy.
+        ///
+        /// # Errors
+        /// Those of open(2), with the node's path.
+        pub fn open(access: Access) -> Result<File, OpenError> {
+            DeviceFile::open_any(ABI, access)
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The bpfdev-compat program: one module a subcommand, each with its arguments and a `run`.
+//!
+//! Exit status 2 means wrong arguments, 1 a failure.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use crate::{bench, oracle};
+
+/// Conformance of the BSD packet filter device on Linux
+#[derive(Debug, Parser)]
+#[command(name = "bpfdev-compat", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Subcommand,
+}
+
+/// A new subcommand is its module, a line here and a line in `dispatch`.
+#[derive(Debug, clap::Subcommand)]
+enum Subcommand {
+    Oracle(oracle::OracleArgs),
+    Bench(bench::BenchArgs),
+    #[command(hide = true)]
+    BenchPart(bench::PartArgs),
+}
+
+fn dispatch(command: &Subcommand) -> anyhow::Result<ExitCode> {
+    match command {
+        Subcommand::Oracle(args) => oracle::run(args),
+        Subcommand::Bench(args) => bench::run(args),
+        Subcommand::BenchPart(args) => bench::run_part(args),
+    }
+}
+
+/// Arguments that are wrong together: exit status 2 instead of 1.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+/// The subcommands of bpfdev with which it starts a device from its own program file, so from ours.
+const OF_BPFDEV: [&str; 2] = ["serve", "launch"];
+
+/// Parses the command line and runs it.
+pub fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|word| OF_BPFDEV.iter().any(|ours| word == *ours)) {
+        return bpfdev::cli::main();
+    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    dispatch(&cli.command).unwrap_or_else(|error| {
+        eprintln!("bpfdev-compat: {error:#}");
+        ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
+    })
+}
+
+/// Prints help as it is, and an error as one line.
+fn usage(error: &clap::Error) -> ExitCode {
+    let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if asked || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // a reader that has gone away is no failure of ours
+        let _ = error.print();
+        return ExitCode::from(if asked { 0 } else { 2 });
+    }
+    let text = error.to_string();
+    let words = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+    let said: Vec<_> = words.filter(|line| !line.is_empty() && !line.starts_with("For more")).collect();
+    let said = said.join(" ");
+    eprintln!("bpfdev-compat: {} (see bpfdev-compat --help)", said.trim_start_matches("error: "));
+    ExitCode::from(2)
+}

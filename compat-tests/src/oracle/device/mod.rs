@@ -1,0 +1,202 @@
+//! A world on a served node: one daemon for the whole run, a veth pair in a network namespace of its own, real time.
+
+mod files;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use bpfdev::cli::daemon::Daemon;
+use bpfdev_backend_linux::netns::Namespace;
+use bpfdev_core::abi::Abi;
+
+use super::call::{Answer, Call, Trouble, World};
+use super::corpus;
+use super::file::{Filter, Recording};
+use super::mask::OWN_ADDRESS;
+use super::play::{Stage, Tally, all};
+use files::Files;
+use wire::Wire;
+
+/// How far a time may be off: a tick of the recorder's clock, and what a busy machine adds.
+const TOLERANCE: Duration = Duration::from_millis(200);
+
+/// A call of the main thread that lasts longer than this waits for ever.
+const FOR_EVER: Duration = Duration::from_secs(20);
+
+/// Plays recordings on a device of the dialect `abi`; `plan` is where it runs filters.
+///
+/// # Errors
+/// Without root, or when the device cannot be served or the veth pair not be made.
+pub fn play(
+    recordings: &[Recording],
+    abi: &'static Abi,
+    plan: Option<&str>,
+    say: &mut (dyn FnMut(String) + Send),
+) -> anyhow::Result<Tally> {
+    if !nix::unistd::geteuid().is_root() {
+        anyhow::bail!("--on device needs root: it mounts, and makes a network namespace");
+    }
+    let mount = std::env::temp_dir().join(format!("bpfdev-oracle-{}", std::process::id()));
+    let mut arguments: Vec<OsString> = ["--no-link", "--abi", abi.name, "--mount"].map(OsString::from).into();
+    arguments.push(mount.clone().into());
+    if let Some(plan) = plan {
+        arguments.extend(["--plan", plan].map(OsString::from));
+    }
+    let namespace = Namespace::new()?;
+    let mut daemon = Daemon::start(arguments)?;
+    let tally = namespace.enter(|| -> anyhow::Result<Tally> {
+        let wire = Wire::new(&namespace).context("the veth pair")?;
+        Ok(all(recordings, &mut OnDevice { mount, wire }, say))
+    })??;
+    if let Some(status) = daemon.ended()? {
+        anyhow::bail!("the daemon ended while recordings were played ({status})");
+    }
+    daemon.stop()?;
+    Ok(tally)
+}
+
+struct OnDevice<'a> {
+    mount: PathBuf,
+    wire: Wire<'a>,
+}
+
+impl Stage for OnDevice<'_> {
+    fn with_world(
+        &mut self,
+        down: &[String],
+        scene: &mut dyn FnMut(&mut dyn World) -> Result<(), Trouble>,
+    ) -> Result<(), Trouble> {
+        self.wire.reset(down)?;
+        let files = Files::new(&self.mount);
+        let threads = BTreeMap::new();
+        scene(&mut Scene { wire: &mut self.wire, files, threads, promiscuous: false, loopback: Vec::new() })
+    }
+
+    fn filter(&mut self, filter: &Filter) -> Result<(), Trouble> {
+        self.with_world(&[], &mut |world| corpus::capture(filter, world))
+    }
+}
+
+/// The world of one recording.
+struct Scene<'w, 'n> {
+    wire: &'w mut Wire<'n>,
+    files: Files,
+    threads: BTreeMap<u64, Receiver<Answer>>,
+    /// Some descriptor has asked for every frame.
+    promiscuous: bool,
+    /// Descriptors that asked for lo0.
+    loopback: Vec<String>,
+}
+
+/// BIOCPROMISC and NetBSD's BIOCSETIF.
+const PROMISC: u32 = 0x2000_4269;
+const SET_IF: u32 = 0x8090_426c;
+
+impl Scene<'_, '_> {
+    /// Looks for what a veth pair and Linux's loopback cannot be asked.
+    fn check(&mut self, call: &Call) -> Result<(), Trouble> {
+        match call {
+            Call::Ioctl { cmd: PROMISC, .. } => self.promiscuous = true,
+            Call::Ioctl { d, cmd: SET_IF, arg } if arg.bytes.starts_with(b"lo0\0") => {
+                self.loopback.push(d.clone());
+            }
+            Call::Write { d, .. } if self.loopback.contains(d) => {
+                return Err(Trouble::Skip("what is written to lo0 is Linux's business".into()));
+            }
+            Call::Receive { frame } if !self.promiscuous => {
+                let group = frame.first().is_some_and(|byte| byte & 1 == 1);
+                if !group && frame.get(..6).is_some_and(|to| to != OWN_ADDRESS) {
+                    return Err(Trouble::Skip("a veth has no address filter to let foreign frames through".into()));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Begins a call in a thread; its answer comes through the channel.
+    fn spawn(&mut self, call: &Call) -> Result<Receiver<Answer>, Trouble> {
+        let run = self.files.prepare(call)?;
+        let (sender, receiver) = channel();
+        // it may be blocked for ever: nobody joins it, and it ends with the process at the latest
+        let spawned = thread::Builder::new().name("recorded".into()).spawn(move || {
+            let begin = Instant::now();
+            let answer = run();
+            // nobody waits for it any more after a difference
+            let _ = sender.send(Answer { elapsed: begin.elapsed(), ..answer });
+        });
+        spawned.map_err(|error| Trouble::fail(format!("starting a thread: {error}")))?;
+        Ok(receiver)
+    }
+}
+
+impl World for Scene<'_, '_> {
+    fn call(&mut self, call: &Call) -> Result<Answer, Trouble> {
+        self.check(call)?;
+        match call {
+            Call::Sleep { time } => {
+                thread::sleep(*time);
+                Ok(Answer::ok(0))
+            }
+            Call::Read { .. } | Call::Poll { .. } | Call::Select { .. } => {
+                let receiver = self.spawn(call)?;
+                let answer = receiver.recv_timeout(FOR_EVER);
+                answer.map_err(|_| Trouble::fail(format!("{call:?} waits for ever here")))
+            }
+            Call::Open { .. }
+            | Call::Ioctl { .. }
+            | Call::Write { .. }
+            | Call::SetFlags { .. }
+            | Call::Close { .. } => Ok(self.files.prepare(call)?()),
+            _ => self.wire.call(call),
+        }
+    }
+
+    fn start(&mut self, thread: u64, call: &Call) -> Result<(), Trouble> {
+        if self.threads.contains_key(&thread) {
+            return Err(Trouble::fail(format!("thread {thread} has a call under way")));
+        }
+        self.check(call)?;
+        let receiver = match call {
+            Call::Close { .. } => {
+                return Err(Trouble::Skip(
+                    "close(2) of a descriptor another thread reads from does not wait on Linux".into(),
+                ));
+            }
+            Call::Destroy { .. } => {
+                let begin = Instant::now();
+                let answer = self.wire.call(call)?;
+                let (sender, receiver) = channel();
+                let _ = sender.send(Answer { elapsed: begin.elapsed(), ..answer });
+                receiver
+            }
+            _ => self.spawn(call)?,
+        };
+        self.threads.insert(thread, receiver);
+        Ok(())
+    }
+
+    fn wait(&mut self, thread: u64, time: Duration) -> Result<Option<Answer>, Trouble> {
+        let Some(receiver) = self.threads.get(&thread) else {
+            return Err(Trouble::fail(format!("there is no thread {thread} to wait for")));
+        };
+        match receiver.recv_timeout(time) {
+            Ok(answer) => {
+                self.threads.remove(&thread);
+                Ok(Some(answer))
+            }
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(Trouble::fail(format!("thread {thread} has died"))),
+        }
+    }
+
+    fn tolerance(&self) -> Duration {
+        TOLERANCE
+    }
+}

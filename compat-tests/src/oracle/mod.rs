@@ -1,0 +1,87 @@
+//! The oracle: what a BSD kernel was recorded to answer, played against this project's device.
+//!
+//! [`file`] reads recordings, [`script`] and [`trace`] know their operations, a [`call::World`] answers them: [`emulated`]
+//! in this process and simulated time, [`device`] over a served node and a veth pair. compat-tests/oracle/README.md
+//! has the formats, and what is not compared.
+
+pub mod answer;
+pub mod call;
+pub mod corpus;
+pub mod device;
+pub mod emulated;
+pub mod file;
+pub mod hex;
+pub mod host;
+pub mod mask;
+pub mod play;
+pub mod script;
+pub mod trace;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use bpfdev_core::abi::{self, Abi};
+
+use file::Recording;
+pub use play::Tally;
+
+/// Where recordings are played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum On {
+    /// In this process, in simulated time
+    Emulated,
+    /// On a device served over a veth pair, in real time; needs root
+    Device,
+}
+
+/// Play recorded answers of a BSD kernel against the device: one line for each difference
+#[derive(Debug, clap::Args)]
+pub struct OracleArgs {
+    /// Recordings (cases.json, traces.jsonl, filter-corpus.jsonl, told apart by content), or directories of them
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Where to play them
+    #[arg(long, value_enum, default_value = "emulated")]
+    on: On,
+    /// The dialect that answers; netbsd7 is the version that was recorded [default: netbsd7, on the device netbsd]
+    #[arg(long, value_name = "DIALECT", value_parser = ["netbsd", "netbsd7"])]
+    abi: Option<String>,
+    /// How many may be skipped for want of sense before that is a failure
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    max_skipped: usize,
+    /// Where the device runs filters: auto, cbpf or process
+    #[arg(long, value_parser = ["auto", "cbpf", "process"])]
+    plan: Option<String>,
+}
+
+impl OracleArgs {
+    fn abi(&self) -> &'static Abi {
+        match (self.abi.as_deref(), self.on) {
+            (Some("netbsd"), _) | (None, On::Device) => &abi::netbsd::NETBSD,
+            _ => &abi::netbsd::NETBSD7,
+        }
+    }
+}
+
+/// Runs the subcommand.
+///
+/// # Errors
+/// A file that cannot be read or holds no recordings; a device that cannot be served.
+pub fn run(args: &OracleArgs) -> anyhow::Result<ExitCode> {
+    if args.plan.is_some() && args.on == On::Emulated {
+        return Err(crate::cli::UsageError("--plan goes with --on device".into()).into());
+    }
+    let mut recordings: Vec<Recording> = Vec::new();
+    for path in &args.paths {
+        recordings.extend(file::load(path)?);
+    }
+    let tally = match args.on {
+        On::Emulated => play::emulated(&recordings, args.abi(), &mut |line| println!("{line}")),
+        On::Device => {
+            device::play(&recordings, args.abi(), args.plan.as_deref(), &mut |line| println!("{line}"))?
+        }
+    };
+    println!("{tally}");
+    let good = tally.failed == 0 && tally.skipped <= args.max_skipped;
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

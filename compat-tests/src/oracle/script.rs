@@ -1,0 +1,305 @@
+//! The steps of cases.json.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use bpfdev_core::abi::netbsd::NETBSD;
+use bpfdev_core::abi::{Arg, Encoding};
+use serde_json::{Map, Value};
+
+use super::call::{Argument, Call, Sets};
+use super::hex;
+
+/// One step of a case.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// What it is called in a message.
+    pub name: String,
+    /// What it does.
+    pub action: Action,
+    /// What was recorded; `None`: nothing is compared.
+    pub recorded: Option<Value>,
+}
+
+/// What a step does.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// A call, in the main thread.
+    Call(Call),
+    /// A call in a thread of its own.
+    Start(u64, Call),
+    /// The answer of a thread's call, at most after this time.
+    Wait(u64, Duration),
+}
+
+/// A step's fields; each is taken once, and none may be left.
+struct Fields<'a> {
+    left: Map<String, Value>,
+    op: &'a str,
+}
+
+impl Fields<'_> {
+    fn optional_text(&mut self, name: &str) -> Result<Option<String>, String> {
+        match self.left.remove(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(other) => Err(format!("`{name}` of `{}` is no text: {other}", self.op)),
+        }
+    }
+
+    fn text(&mut self, name: &str) -> Result<String, String> {
+        self.optional_text(name)?.ok_or_else(|| format!("`{}` has no `{name}`", self.op))
+    }
+
+    fn optional_number(&mut self, name: &str) -> Result<Option<u64>, String> {
+        match self.left.remove(name) {
+            None => Ok(None),
+            Some(value) => match value.as_u64() {
+                Some(number) => Ok(Some(number)),
+                None => Err(format!("`{name}` of `{}` is no number: {value}", self.op)),
+            },
+        }
+    }
+
+    fn number<T: TryFrom<u64>>(&mut self, name: &str) -> Result<T, String> {
+        let number =
+            self.optional_number(name)?.ok_or_else(|| format!("`{}` has no `{name}`", self.op))?;
+        T::try_from(number).map_err(|_| format!("`{name}` of `{}` is too large: {number}", self.op))
+    }
+
+    fn millis(&mut self, name: &str) -> Result<Duration, String> {
+        Ok(Duration::from_millis(self.number(name)?))
+    }
+
+    fn frame(&mut self) -> Result<Vec<u8>, String> {
+        let len = self.number::<u32>("len")?;
+        hex::whole_frame(&self.text("data")?, len as usize)
+    }
+}
+
+/// Reads one step.
+///
+/// # Errors
+/// Says which operation, request or field is not known, missing or wrong.
+pub fn step(value: &Value) -> Result<Step, String> {
+    let Value::Object(object) = value else { return Err(format!("a step is an object, not {value}")) };
+    let mut left = object.clone();
+    let recorded = left.remove("result").filter(|result| !result.is_null());
+    let Some(Value::String(op)) = left.remove("op") else { return Err("a step has no `op`".into()) };
+    let mut fields = Fields { left, op: &op };
+    let thread = fields.optional_number("thread")?;
+    let descriptor = object.get("d").or(object.get("as_")).and_then(Value::as_str);
+    let request = object.get("req").and_then(Value::as_str);
+    let name = [Some(op.as_str()), descriptor, request].into_iter().flatten().collect::<Vec<_>>().join(" ");
+    let action = match (op.as_str(), thread) {
+        ("wait", Some(thread)) => Action::Wait(thread, fields.millis("ms")?),
+        ("wait", None) => return Err("`wait` has no `thread`".into()),
+        (_, Some(thread)) => Action::Start(thread, call(&mut fields)?),
+        (_, None) => Action::Call(call(&mut fields)?),
+    };
+    match fields.left.keys().next() {
+        Some(key) => Err(format!("`{key}` of `{op}` is not known to this program")),
+        None => Ok(Step { name, action, recorded }),
+    }
+}
+
+fn call(fields: &mut Fields<'_>) -> Result<Call, String> {
+    Ok(match fields.op {
+        "open" => Call::Open {
+            path: fields.text("path")?,
+            flags: fields.number("flags")?,
+            name: fields.text("as_")?,
+        },
+        "ioctl" => ioctl(fields)?,
+        "read" => Call::Read { d: fields.text("d")?, size: fields.number::<u32>("size")? as usize },
+        "write" => Call::Write { d: fields.text("d")?, frame: fields.frame()? },
+        "poll" => Call::Poll {
+            d: fields.text("d")?,
+            events: fields.number("events")?,
+            timeout: fields.millis("ms")?,
+        },
+        "select" => Call::Select {
+            d: fields.text("d")?,
+            sets: sets(&fields.text("sets")?)?,
+            timeout: fields.millis("ms")?,
+        },
+        "fcntl F_SETFL" => Call::SetFlags { d: fields.text("d")?, flags: fields.number("flags")? },
+        "close" => Call::Close { d: fields.text("d")? },
+        "rx" => Call::Receive { frame: fields.frame()? },
+        "sleep" => Call::Sleep { time: fields.millis("ms")? },
+        "ifdestroy" => Call::Destroy { interface: fields.text("name")? },
+        line => return words(line),
+    })
+}
+
+fn sets(text: &str) -> Result<Sets, String> {
+    match text {
+        "r" => Ok(Sets { read: true, write: false }),
+        "w" => Ok(Sets { read: false, write: true }),
+        "r+w" => Ok(Sets { read: true, write: true }),
+        _ => Err(format!("`sets` is r, w or r+w, not {text:?}")),
+    }
+}
+
+/// Operations that carry their arguments in their name, as a command line does.
+fn words(line: &str) -> Result<Call, String> {
+    let bad = || format!("the operation {line:?} is not known to this program");
+    let number = |text: &str| text.parse::<i64>().map_err(|_| bad());
+    let words: Vec<&str> = line.split_whitespace().collect();
+    Ok(match words[..] {
+        ["ifflags", interface, change] => match number(change)? {
+            1 => Call::SetUp { interface: interface.into(), up: true },
+            -1 => Call::SetUp { interface: interface.into(), up: false },
+            _ => return Err(bad()),
+        },
+        ["getflags", interface] => Call::GetFlags { interface: interface.into() },
+        ["ifdestroy", interface] => Call::Destroy { interface: interface.into() },
+        ["ifmtu", interface, mtu] => {
+            let mtu = u32::try_from(number(mtu)?).map_err(|_| bad())?;
+            Call::SetMtu { interface: interface.into(), mtu }
+        }
+        [interface, "address", address] => {
+            let (address, prefix) = address.split_once('/').ok_or_else(bad)?;
+            Call::AddAddress {
+                interface: interface.into(),
+                address: address.parse::<Ipv4Addr>().map_err(|_| bad())?,
+                prefix: prefix.parse().ok().filter(|&prefix| prefix <= 32).ok_or_else(bad)?,
+            }
+        }
+        ["udp", to] => udp(to, vec![b'x']).ok_or_else(bad)?,
+        ["udp", to, "payload", payload] => udp(to, hex::decode(payload)?).ok_or_else(bad)?,
+        _ => return Err(bad()),
+    })
+}
+
+fn udp(to: &str, payload: Vec<u8>) -> Option<Call> {
+    let (to, port) = to.split_once(':')?;
+    Some(Call::Udp { to: to.parse().ok()?, port: port.parse().ok()?, payload })
+}
+
+/// The number NetBSD's header gives a request.
+///
+/// # Errors
+/// When NetBSD has no request of this name.
+pub fn request_number(name: &str) -> Result<u32, String> {
+    let name = match name {
+        // the same requests under the names of NetBSD 8 and before
+        "BIOCSSEESENT" => "BIOCSDIRECTION",
+        "BIOCGSEESENT" => "BIOCGDIRECTION",
+        name => name,
+    };
+    let row = NETBSD.requests.iter().find(|row| row.name == name);
+    let row = row.ok_or_else(|| format!("the request {name} is not known to this program, and has no `cmd`"))?;
+    Ok(Encoding::Bsd.number(row.dir, row.group, row.number, row.arg.size()))
+}
+
+fn ioctl(fields: &mut Fields<'_>) -> Result<Call, String> {
+    let d = fields.text("d")?;
+    let request = fields.text("req")?;
+    let cmd = match fields.optional_text("cmd")? {
+        Some(text) => text.strip_prefix("0x").and_then(|digits| u32::from_str_radix(digits, 16).ok()),
+        None => Some(request_number(&request)?),
+    };
+    let cmd = cmd.ok_or_else(|| "`cmd` is a hexadecimal number that begins with 0x".to_owned())?;
+    let size = (cmd >> 16 & 0x1fff) as usize;
+    let mut arg = Argument { bytes: vec![0; size], pointee: None };
+    if let Some(bytes) = fields.optional_text("in")? {
+        let bytes = hex::decode(&bytes)?;
+        let Some(room) = arg.bytes.get_mut(..bytes.len()) else {
+            return Err(format!("`in` has {} bytes, {request} takes {size}", bytes.len()));
+        };
+        room.copy_from_slice(&bytes);
+    }
+    if let Some(name) = fields.optional_text("ifr_name")? {
+        let room = arg.bytes.get_mut(..16).ok_or_else(|| format!("{request} takes no interface name"))?;
+        let len = name.len().min(room.len());
+        room[..len].copy_from_slice(&name.as_bytes()[..len]);
+    }
+    let layout = NETBSD.decode(cmd).map(|call| call.row.arg);
+    if let Some(insns) = fields.optional_text("bf_insns")? {
+        let len = fields.number::<u32>("bf_len")?;
+        put_count(&mut arg, len, layout == Some(Arg::Program64), &request)?;
+        arg.pointee = if insns == "NULL" { None } else { Some(native(&hex::program(&insns, len)?)) };
+    }
+    if let Some(list) = fields.optional_text("bfl_list")? {
+        let len = fields.number::<u32>("bfl_len")?;
+        put_count(&mut arg, len, layout == Some(Arg::DltList64), &request)?;
+        arg.pointee = match list.as_str() {
+            "NULL" => None,
+            "array" => Some(vec![0xa5; 16]),
+            _ => return Err(format!("`bfl_list` is NULL or array, not {list:?}")),
+        };
+    }
+    Ok(Call::Ioctl { d, cmd, arg })
+}
+
+fn put_count(arg: &mut Argument, count: u32, fits: bool, request: &str) -> Result<(), String> {
+    match arg.bytes.get_mut(..4) {
+        Some(field) if fits => field.copy_from_slice(&count.to_ne_bytes()),
+        _ => return Err(format!("{request} takes no such structure")),
+    }
+    Ok(())
+}
+
+/// Instructions as this machine keeps them.
+fn native(little_endian: &[u8]) -> Vec<u8> {
+    hex::insns(little_endian).iter().flat_map(|insn| insn.to_bytes()).collect()
+}
+
+/// The interfaces that are down when a case begins: those it sets up before it ever sets them down.
+pub fn down_at_first(steps: &[Step]) -> Vec<String> {
+    let mut seen: Vec<(String, bool)> = Vec::new();
+    for step in steps {
+        if let Action::Call(Call::SetUp { interface, up }) | Action::Start(_, Call::SetUp { interface, up }) =
+            &step.action
+        {
+            if !seen.iter().any(|(known, _)| known == interface) {
+                seen.push((interface.clone(), *up));
+            }
+        }
+    }
+    seen.into_iter().filter(|(_, up)| *up).map(|(interface, _)| interface).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn numbers_are_those_of_the_recordings() {
+        assert_eq!(request_number("BIOCSETIF"), Ok(0x8090_426c));
+        assert_eq!(request_number("BIOCSSEESENT"), Ok(0x8004_4279));
+        assert!(request_number("BIOCNONSENSE").is_err());
+    }
+
+    #[test]
+    fn what_is_not_known_is_named() {
+        for (value, says) in [
+            (json!({"op": "jump"}), "\"jump\""),
+            (json!({"op": "ifflags shmif0 7"}), "ifflags shmif0 7"),
+            (json!({"op": "read", "d": "d"}), "`size`"),
+            (json!({"op": "read", "d": "d", "size": "x"}), "`size`"),
+            (json!({"op": "read", "d": "d", "size": 1, "colour": 1}), "`colour`"),
+            (json!({"op": "wait", "ms": 1}), "`thread`"),
+            (json!({"op": "rx", "len": 3, "data": "ff"}), "`len` is 3"),
+            (json!({"op": "ioctl", "d": "d", "req": "X"}), "X"),
+            (json!({"op": "ioctl", "d": "d", "req": "X", "cmd": "12"}), "0x"),
+            (json!({"op": "ioctl", "d": "d", "req": "X", "cmd": "0x20004268", "in": "00"}), "takes 0"),
+            (json!({"op": "ioctl", "d": "d", "req": "X", "cmd": "0x20004268", "ifr_name": "a"}), "name"),
+            (json!({"d": 1}), "`op`"),
+            (json!([1]), "object"),
+        ] {
+            let error = step(&value).unwrap_err();
+            assert!(error.contains(says), "{value}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_interface_that_is_set_up_first_was_down() {
+        let steps = ["ifflags shmif0 -1", "ifflags lo0 1", "ifflags shmif0 1"];
+        let steps: Vec<_> = steps.iter().map(|op| step(&json!({"op": op})).unwrap()).collect();
+        assert_eq!(down_at_first(&steps), ["lo0"]);
+    }
+}

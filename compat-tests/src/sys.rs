@@ -1,0 +1,69 @@
+//! Everything of this package that is unsafe.
+
+use std::io;
+use std::mem::size_of;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// What is done to a system call's result.
+fn checked(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Bytes any BSD request number can ask for (its size field has 13 bits), rounded up.
+const ARG_MAX: usize = 8192;
+
+/// ioctl(2) with `arg` copied in and out. With a `pointee`, bytes 8 to 15 of the argument become a pointer to it for the
+/// call, and are zero afterwards; without one they must hold no pointer, so they are zeroed in an argument of `has_pointer`.
+///
+/// # Errors
+/// The system's; InvalidInput for an argument longer than any request's.
+pub fn ioctl(
+    fd: BorrowedFd<'_>,
+    request: u32,
+    arg: &mut [u8],
+    pointee: Option<&mut [u8]>,
+    has_pointer: bool,
+) -> io::Result<()> {
+    let mut room = [0u64; ARG_MAX / 8];
+    let whole = zerocopy::IntoBytes::as_mut_bytes(&mut room[..]);
+    let copied = whole.get_mut(..arg.len()).ok_or(io::ErrorKind::InvalidInput)?;
+    copied.copy_from_slice(arg);
+    if has_pointer || pointee.is_some() {
+        let address = pointee.map_or(0, |pointee| pointee.as_mut_ptr() as u64);
+        whole[8..16].copy_from_slice(&address.to_ne_bytes());
+    }
+    // SAFETY: the argument is 8 KiB of our own, aligned for any structure and longer than any size a request number
+    // can hold. The only pointer in it is null or that of `pointee`, borrowed mutably for the whole call; the device
+    // follows it for as many entries as the count beside it says and a reader's mapping bounds it: filters are only
+    // read, and the list of link types is written to what the caller made room for.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::Ioctl::from(request), room.as_mut_ptr()) };
+    let done = checked(result).map(drop);
+    let whole = zerocopy::IntoBytes::as_mut_bytes(&mut room[..]);
+    if has_pointer {
+        whole[8..16].fill(0);
+    }
+    arg.copy_from_slice(&whole[..arg.len()]);
+    done
+}
+
+/// A non-blocking packet(7) socket for whole frames on the interface of this index; `protocol` is an ethertype, 0 receives
+/// nothing.
+///
+/// # Errors
+/// EPERM without CAP_NET_RAW, ENODEV.
+pub fn packet_socket(index: u32, protocol: u16) -> io::Result<OwnedFd> {
+    let flags = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: socket(2) takes no pointers.
+    let fd = checked(unsafe { libc::socket(libc::AF_PACKET, flags, 0) })?;
+    // SAFETY: the descriptor is new and nobody else's.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: all of sockaddr_ll are integers, for which zero is valid.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as libc::sa_family_t;
+    address.sll_protocol = protocol.to_be();
+    address.sll_ifindex = i32::try_from(index).map_err(io::Error::other)?;
+    let len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: the address is a whole sockaddr_ll of that length, and is only read.
+    checked(unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), len) })?;
+    Ok(fd)
+}

@@ -1,0 +1,15 @@
+//! The device as its clients meet it: `bpfdev serve` as a child, programs in C and in Rust, real packets on veth pairs in
+//! namespaces made for each test.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod capture;
+mod life;
+mod memory;
+mod node;
+mod place;
+#[path = "../program/mod.rs"]
+mod program;
+mod sleep;
+mod sys;

@@ -1,0 +1,92 @@
+//! The double buffer: store, hold, free.
+
+use crate::abi::Header;
+use crate::packet::Packet;
+
+/// A descriptor's buffers; all empty until an interface is attached.
+#[derive(Debug, Default)]
+pub(super) struct Buffers {
+    /// Packets collect here.
+    pub store: Vec<u8>,
+    hold: Option<Vec<u8>>,
+    free: Option<Vec<u8>>,
+}
+
+impl Buffers {
+    /// Has the buffers ready for `size` bytes each.
+    pub fn allocate(&mut self, size: usize) {
+        if self.store.capacity() < size {
+            self.store = Vec::with_capacity(size);
+            self.free = Some(Vec::with_capacity(size));
+            self.hold = None;
+        }
+    }
+
+    /// Forgets what is buffered.
+    pub fn clear(&mut self) {
+        self.store.clear();
+        self.free_hold();
+    }
+
+    /// Bytes in the store.
+    pub fn stored(&self) -> usize {
+        self.store.len()
+    }
+
+    /// Bytes in the hold.
+    pub fn held(&self) -> usize {
+        self.hold.as_ref().map_or(0, Vec::len)
+    }
+
+    /// There is a hold buffer for the reader.
+    pub fn has_hold(&self) -> bool {
+        self.hold.is_some()
+    }
+
+    /// What the reader gets.
+    pub fn hold(&self) -> &[u8] {
+        self.hold.as_deref().unwrap_or(&[])
+    }
+
+    /// The store becomes the hold, the free buffer the store; false when no buffer is free.
+    pub fn rotate(&mut self) -> bool {
+        let Some(free) = self.free.take() else { return false };
+        self.hold = Some(std::mem::replace(&mut self.store, free));
+        true
+    }
+
+    /// The reader has taken the hold: it is free again.
+    pub fn free_hold(&mut self) {
+        if let Some(mut hold) = self.hold.take() {
+            hold.clear();
+            self.free = Some(hold);
+        }
+    }
+
+    /// Writes a record at `start`, which fits: gap, header and packet. Both gap and header padding are zero.
+    pub fn append(
+        &mut self,
+        header: &Header,
+        start: usize,
+        hdrlen: usize,
+        packet: &Packet<'_>,
+        caplen: usize,
+        size: usize,
+    ) {
+        let store = &mut self.store;
+        // a buffer smaller than the header holds the header's beginning, as on NetBSD
+        store.resize((start + hdrlen).min(size), 0);
+        let caplen32 = u32::try_from(caplen).unwrap_or(u32::MAX);
+        let room = &mut store[start..];
+        if room.len() == hdrlen {
+            header.write(room, packet.timestamp, caplen32, packet.wirelen);
+        } else {
+            let mut whole = [0; crate::abi::hdr::LARGEST];
+            let whole = &mut whole[..hdrlen];
+            header.write(whole, packet.timestamp, caplen32, packet.wirelen);
+            let cut = room.len();
+            room.copy_from_slice(&whole[..cut]);
+        }
+        store.extend_from_slice(&packet.data[..caplen]);
+    }
+}

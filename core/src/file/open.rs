@@ -1,0 +1,331 @@
+//! A descriptor with its tap, driven from outside: nothing here blocks.
+
+use std::os::fd::BorrowedFd;
+
+use super::task::{Finished, NewTap, Task, Work};
+use crate::abi::{Abi, Request, Response};
+use crate::backend::{FilterBackend, Inject, Plan, TapConfig, TapError, Visible};
+use crate::descriptor::{
+    Caller, Counters, Descriptor, Effect, Frame, Interest, PendingRead, ReadStep, Ready,
+};
+use crate::errno::Errno;
+use crate::time::Moment;
+
+/// An attached tap and its sending half.
+pub(super) struct Tap {
+    pub backend: Box<dyn FilterBackend>,
+    injector: Option<Box<dyn Inject>>,
+    /// Packets the tap had lost when it was last asked.
+    lost: u64,
+}
+
+impl std::fmt::Debug for Tap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tap").field("interface", self.backend.interface()).finish_non_exhaustive()
+    }
+}
+
+/// What a request came to.
+#[derive(Debug)]
+pub enum Step {
+    /// It is answered.
+    Done(Result<Response, Errno>),
+    /// It needs slow work: run it, then call [`OpenFile::finish`]. Until then the file is busy.
+    Task(Task),
+}
+
+/// What would wake a sleeper of this file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wants {
+    /// The next packet.
+    NextPacket,
+    /// A full buffer, or time.
+    Fill,
+}
+
+/// One open of the device node.
+#[derive(Debug)]
+pub struct OpenFile {
+    descriptor: Descriptor,
+    tap: Option<Tap>,
+    busy: bool,
+    /// A written frame that had to be changed.
+    scratch: Vec<u8>,
+}
+
+impl OpenFile {
+    /// As open(2) leaves it.
+    pub fn new(abi: &'static Abi) -> OpenFile {
+        OpenFile { descriptor: Descriptor::new(abi), tap: None, busy: false, scratch: Vec::new() }
+    }
+
+    /// The descriptor.
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    /// A [`Task`] is out: hold every other request back until [`OpenFile::finish`].
+    pub fn is_busy(&self) -> bool {
+        self.busy
+    }
+
+    /// Moves every packet the tap has into the descriptor. To be called before each request is applied: that makes
+    /// draining on demand the same as draining at once.
+    pub fn drain(&mut self, now: Moment) {
+        if let Some(tap) = &mut self.tap {
+            let mut gone = false;
+            let on_demand = tap.backend.capabilities().on_demand;
+            match tap.backend.try_batch() {
+                Ok(mut batch) => {
+                    while !on_demand || self.descriptor.has_room() {
+                        let Some(packet) = batch.next() else { break };
+                        self.descriptor.catch_packet(&packet);
+                    }
+                }
+                Err(TapError::Gone(_)) => gone = true,
+                // anything else the tap says is temporary: the next drain sees what there is
+                Err(_) => {}
+            }
+            if gone {
+                self.count_lost();
+                self.tap = None;
+                self.descriptor.interface_gone();
+            }
+        }
+        self.descriptor.advance(now);
+    }
+
+    /// Applies a request. [`OpenFile::drain`] has been called.
+    pub fn ioctl(&mut self, request: Request, caller: Caller, now: Moment) -> Step {
+        self.descriptor.advance(now);
+        match request {
+            Request::GStats | Request::Flush | Request::SetF(_) | Request::SetWf(_) => self.count_lost(),
+            _ => {}
+        }
+        let effect = match self.descriptor.ioctl(request, caller) {
+            Ok(effect) => effect,
+            Err(errno) => return Step::Done(Err(errno)),
+        };
+        match effect {
+            Effect::Done(response) => Step::Done(Ok(response)),
+            Effect::Flushed => Step::Done(Ok(Response::Done)),
+            Effect::Direction(direction) => {
+                let set = self.tap.as_mut().map(|tap| tap.backend.set_direction(direction));
+                // the descriptor checks every packet itself: a tap that cannot choose costs time, not truth
+                drop(set);
+                Step::Done(Ok(Response::Done))
+            }
+            Effect::Attach { name } => {
+                let config = self.config();
+                self.task(Work::Attach { name, config }, false)
+            }
+            Effect::Linktype(linktype) => {
+                let Some(interface) = self.descriptor.interface() else {
+                    return Step::Done(Err(Errno::Inval));
+                };
+                let name = interface.name.clone();
+                let config = TapConfig { linktype: Some(linktype), ..self.config() };
+                let promiscuous =
+                    self.descriptor.is_promiscuous() && self.descriptor.abi().rules.dlt_keeps_promiscuous;
+                self.task(Work::Linktype { name, config, promiscuous }, false)
+            }
+            Effect::ReadFilter { program, queued } => {
+                if self.tap.is_none() {
+                    self.descriptor.commit_filter(program, queued);
+                    return Step::Done(Ok(Response::Done));
+                }
+                self.task(Work::Filter { program, queued }, true)
+            }
+            Effect::Promiscuous => self.task(Work::Promiscuous, true),
+        }
+    }
+
+    fn task(&mut self, work: Work, lend_tap: bool) -> Step {
+        self.busy = true;
+        let tap = if lend_tap { self.tap.take() } else { None };
+        Step::Task(Task { work, tap })
+    }
+
+    fn config(&self) -> TapConfig {
+        TapConfig {
+            bufsize: self.descriptor.bufsize(),
+            record_overhead: self.descriptor.record_overhead(),
+            filter: self.descriptor.read_filter().cloned(),
+            direction: self.descriptor.direction(),
+            loopback: self.descriptor.abi().loopback,
+            linktype: None,
+        }
+    }
+
+    /// Ends a request whose task has run.
+    ///
+    /// # Errors
+    /// The errno of the dialect; where attaching failed the old attachment stays as it was.
+    pub fn finish(&mut self, done: Finished, now: Moment) -> Result<Response, Errno> {
+        self.busy = false;
+        if let Some(tap) = done.tap {
+            self.tap = Some(tap);
+        }
+        let new = done.result.map_err(|error| Errno::from(&error))?;
+        match (done.work, new) {
+            (Work::Attach { .. }, Some(NewTap(backend))) => {
+                let same = self.descriptor.interface().is_some_and(|now| *now == *backend.interface());
+                if same {
+                    // the attachment stays, and promiscuity with it: only buffers and counters go
+                    self.drain(now);
+                    self.count_lost();
+                    if let Some(interface) = self.descriptor.interface().cloned() {
+                        self.descriptor.attach(interface, self.descriptor.is_promiscuous());
+                    }
+                    return Ok(Response::Done);
+                }
+                self.replace(backend, false)?;
+            }
+            (Work::Linktype { promiscuous, .. }, Some(NewTap(backend))) => {
+                self.replace(backend, promiscuous)?;
+            }
+            (Work::Filter { program, queued }, _) => {
+                if queued == crate::backend::Queued::Flush {
+                    self.count_lost();
+                } else {
+                    self.drain(now);
+                }
+                self.descriptor.commit_filter(program, queued);
+            }
+            (Work::Promiscuous, _) => self.descriptor.commit_promiscuous(),
+            (Work::Attach { .. } | Work::Linktype { .. }, None) => return Err(Errno::NxIo),
+        }
+        self.drain(now);
+        Ok(Response::Done)
+    }
+
+    fn replace(&mut self, mut backend: Box<dyn FilterBackend>, promiscuous: bool) -> Result<(), Errno> {
+        let interface = backend.interface().clone();
+        let injector = match backend.injector() {
+            Ok(injector) => Some(injector),
+            Err(TapError::Unsupported(_)) => None,
+            Err(error) => return Err(Errno::from(&error)),
+        };
+        let lost = backend.stats().map(|stats| stats.dropped).unwrap_or(0);
+        self.descriptor.attach(interface, promiscuous);
+        self.tap = Some(Tap { backend, injector, lost });
+        Ok(())
+    }
+
+    /// Brings the packets the tap lost into the counters.
+    fn count_lost(&mut self) {
+        if let Some(tap) = &mut self.tap
+            && let Ok(stats) = tap.backend.stats()
+        {
+            self.descriptor.count_lost(stats.dropped.saturating_sub(tap.lost));
+            tap.lost = stats.dropped;
+        }
+    }
+
+    /// Takes a read on. [`OpenFile::drain`] has been called.
+    pub fn read(&mut self, pending: &mut PendingRead, now: Moment) -> ReadStep {
+        self.descriptor.read(pending, now)
+    }
+
+    /// The bytes of a read that ended with [`ReadStep::Hold`].
+    pub fn hold(&self) -> &[u8] {
+        self.descriptor.hold()
+    }
+
+    /// They were handed over.
+    pub fn free_hold(&mut self) {
+        self.descriptor.free_hold();
+    }
+
+    /// write(2): one frame. Gives its length.
+    ///
+    /// # Errors
+    /// Those of semantics.md section 6.
+    pub fn write(&mut self, frame: &[u8], now: Moment) -> Result<usize, Errno> {
+        self.descriptor.advance(now);
+        self.descriptor.check_attached()?;
+        let Some(tap) = &mut self.tap else { return Err(Errno::NxIo) };
+        let link = tap.backend.link_state().map_err(|error| Errno::from(&error))?;
+        let Some(checked) = self.descriptor.check_write(frame, link)? else { return Ok(0) };
+        let Some(injector) = &mut tap.injector else { return Err(Errno::OpNotSupp) };
+        if let Some(family) = checked.refused_after_tap {
+            // NetBSD 7's lo0: every tap sees it behind its family, and then it is refused. A network that refuses
+            // before its taps look shows it to none.
+            let framed = [&family.to_ne_bytes(), frame].concat();
+            let _ = injector.inject(&framed, Visible::ToTaps);
+            return Err(Errno::AfNoSupport);
+        }
+        let bytes = changed(&mut self.scratch, frame, checked, &tap.backend.interface().address);
+        injector.inject(bytes, checked.visible).map_err(|error| Errno::from(&error))?;
+        Ok(frame.len())
+    }
+
+    /// poll(2). [`OpenFile::drain`] has been called.
+    pub fn poll(&mut self, want: Interest, now: Moment) -> Ready {
+        self.descriptor.poll(want, now)
+    }
+
+    /// Moves time on without looking at the tap.
+    pub fn advance(&mut self, now: Moment) {
+        self.descriptor.advance(now);
+    }
+
+    /// When [`OpenFile::advance`] must be called next.
+    pub fn next_event(&self) -> Option<Moment> {
+        self.descriptor.next_event()
+    }
+
+    /// Grows whenever sleeping reads and polls must be looked at again.
+    pub fn wakeups(&self) -> u64 {
+        self.descriptor.wakeups()
+    }
+
+    /// FIONREAD.
+    pub fn readable_bytes(&self) -> usize {
+        self.descriptor.readable_bytes()
+    }
+
+    /// Counters, packets lost in the tap included.
+    pub fn counters(&mut self) -> Counters {
+        self.count_lost();
+        self.descriptor.counters()
+    }
+
+    /// Polls readable when the tap has packets, or news of its interface.
+    pub fn tap_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.tap.as_ref().and_then(|tap| tap.backend.as_fd())
+    }
+
+    /// The tap, for what concerns only it.
+    pub fn tap(&mut self) -> Option<&mut (dyn FilterBackend + 'static)> {
+        self.tap.as_mut().map(|tap| tap.backend.as_mut())
+    }
+
+    /// What would wake a sleeper.
+    pub fn wants(&self) -> Wants {
+        if self.descriptor.wakes_on_packet() { Wants::NextPacket } else { Wants::Fill }
+    }
+
+    /// The filter runs in this process: packets it rejects take room in the tap's queue until they are drained.
+    pub fn process_plan(&self) -> bool {
+        self.tap.as_ref().is_some_and(|tap| tap.backend.plan() == Plan::Process)
+    }
+}
+
+/// The frame as it is sent: Ethernet source and type filled in where the dialect wants it.
+fn changed<'a>(scratch: &'a mut Vec<u8>, frame: &'a [u8], checked: Frame, address: &[u8]) -> &'a [u8] {
+    if !checked.set_source && !checked.set_length {
+        return frame;
+    }
+    scratch.clear();
+    scratch.extend_from_slice(frame);
+    // the frame is at least a link header long: check_write saw to it
+    if checked.set_source && address.len() == 6 {
+        scratch[6..12].copy_from_slice(address);
+    }
+    if checked.set_length {
+        let payload = u16::try_from(frame.len() - 14).unwrap_or(u16::MAX);
+        scratch[12..14].copy_from_slice(&payload.to_be_bytes());
+    }
+    scratch
+}

@@ -1,0 +1,82 @@
+//! What may take milliseconds: it runs off the loop, on any thread, with the tap in its hands.
+
+use super::open::Tap;
+use crate::backend::{FilterBackend, Network, Queued, TapConfig, TapError};
+use crate::cbpf::Program;
+
+/// A piece of slow work that a request needs.
+#[derive(Debug)]
+pub struct Task {
+    pub(super) work: Work,
+    pub(super) tap: Option<Tap>,
+}
+
+#[derive(Debug)]
+pub(super) enum Work {
+    /// BIOCSETIF.
+    Attach { name: String, config: TapConfig },
+    /// BIOCSDLT: attach to the same interface with another link type.
+    Linktype { name: String, config: TapConfig, promiscuous: bool },
+    /// BIOCSETF, BIOCSETFNR.
+    Filter { program: Option<Program>, queued: Queued },
+    /// BIOCPROMISC.
+    Promiscuous,
+}
+
+/// A [`Task`] that has run.
+#[derive(Debug)]
+pub struct Finished {
+    pub(super) work: Work,
+    /// The tap that was lent for the work.
+    pub(super) tap: Option<Tap>,
+    pub(super) result: Result<Option<NewTap>, TapError>,
+}
+
+/// A tap that was attached.
+pub(super) struct NewTap(pub Box<dyn FilterBackend>);
+
+impl std::fmt::Debug for NewTap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("NewTap").field(self.0.interface()).finish()
+    }
+}
+
+impl Task {
+    /// The interface it attaches to, where it does: then the thread that runs it must be in the caller's network
+    /// namespace.
+    pub fn attaches_to(&self) -> Option<&str> {
+        match &self.work {
+            Work::Attach { name, .. } | Work::Linktype { name, .. } => Some(name),
+            Work::Filter { .. } | Work::Promiscuous => None,
+        }
+    }
+
+    /// Ends it without doing anything, as if the tap had answered `error`.
+    pub fn fail(self, error: TapError) -> Finished {
+        Finished { work: self.work, tap: self.tap, result: Err(error) }
+    }
+
+    /// Does the work. Interfaces are looked up in `network`.
+    pub fn run(mut self, network: &dyn Network) -> Finished {
+        let result = match &self.work {
+            Work::Attach { name, config } => network.attach(name, config).map(|tap| Some(NewTap(tap))),
+            Work::Linktype { name, config, promiscuous, .. } => {
+                network.attach(name, config).and_then(|mut tap| {
+                    if *promiscuous {
+                        tap.set_promiscuous(true)?;
+                    }
+                    Ok(Some(NewTap(tap)))
+                })
+            }
+            Work::Filter { program, queued } => match &mut self.tap {
+                Some(tap) => tap.backend.set_filter(program.as_ref(), *queued).map(|_| None),
+                None => Ok(None),
+            },
+            Work::Promiscuous => match &mut self.tap {
+                Some(tap) => tap.backend.set_promiscuous(true).map(|()| None),
+                None => Ok(None),
+            },
+        };
+        Finished { work: self.work, tap: self.tap, result }
+    }
+}

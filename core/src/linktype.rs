@@ -1,0 +1,38 @@
+//! Link types (DLT_), and what the descriptor must know of each.
+
+/// A link-layer header type, by the `DLT_` number of the BSDs' net/dlt.h.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Linktype(pub u32);
+
+impl Linktype {
+    /// 4-byte address family in host order, then the network packet.
+    #[doc(alias = "DLT_NULL")]
+    pub const NULL: Linktype = Linktype(0);
+    /// Ethernet, 14-byte header.
+    #[doc(alias = "DLT_EN10MB")]
+    pub const EN10MB: Linktype = Linktype(1);
+    /// SLIP.
+    #[doc(alias = "DLT_SLIP")]
+    pub const SLIP: Linktype = Linktype(8);
+    /// PPP.
+    #[doc(alias = "DLT_PPP")]
+    pub const PPP: Linktype = Linktype(9);
+    /// FDDI.
+    #[doc(alias = "DLT_FDDI")]
+    pub const FDDI: Linktype = Linktype(10);
+    /// The network packet with nothing before it (12 everywhere but on OpenBSD).
+    #[doc(alias = "DLT_RAW")]
+    pub const RAW: Linktype = Linktype(12);
+    /// 4-byte address family in network order (108 in files; OpenBSD's own number is 12).
+    #[doc(alias = "DLT_LOOP")]
+    pub const LOOP: Linktype = Linktype(108);
+
+    /// Length of the link header in bytes where it is fixed.
+    pub const fn header_len(self) -> usize {
+        match self {
+            Linktype::EN10MB => 14,
+            Linktype::NULL | Linktype::LOOP => 4,
+            _ => 0,
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! A capture file as a network: its packets arrive at one interface, at their own pace or as fast as they are read.
+
+use std::io::{self, BufReader, Read};
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pcap_file::pcap::PcapReader;
+use pcap_file::pcapng::{Block, PcapNgReader};
+
+use crate::backend::{
+    Batch, Capabilities, Direction, FilterBackend, Inject, Interface, LinkState, Network, PacketSource, Plan,
+    Queued, Stats, TapConfig, TapError, Waiter,
+};
+use crate::cbpf::Program;
+use crate::linktype::Linktype;
+use crate::packet::{Packet, Way};
+use crate::time::{Clock, Moment, Timestamp};
+
+/// How fast a file is played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// With the gaps it was recorded with.
+    Recorded,
+    /// As fast as it is read: nothing is dropped.
+    AsRead,
+}
+
+/// The interface a file is played on, unless another name is asked for.
+pub const INTERFACE: &str = "replay0";
+
+/// A capture file (pcap, or pcapng) as a [`Network`] with one interface. Each tap plays it from its beginning.
+pub struct Replay {
+    path: PathBuf,
+    name: String,
+    pace: Pace,
+    clock: Arc<dyn Clock>,
+}
+
+impl Replay {
+    /// A network with the interface [`INTERFACE`], on which `path` is played.
+    pub fn new(path: &Path, pace: Pace, clock: Arc<dyn Clock>) -> Replay {
+        Replay { path: path.to_owned(), name: INTERFACE.to_owned(), pace, clock }
+    }
+
+    /// The same with another interface name.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Replay {
+        self.name = name.to_owned();
+        self
+    }
+}
+
+impl Network for Replay {
+    fn attach(&self, name: &str, config: &TapConfig) -> Result<Box<dyn FilterBackend>, TapError> {
+        if name != self.name {
+            return Err(TapError::NoSuchInterface(name.to_owned()));
+        }
+        let what = || format!("reading the capture file {}", self.path.display());
+        let file = std::fs::File::open(&self.path).map_err(|error| TapError::io(what(), error))?;
+        let mut reader =
+            Reader::new(Box::new(BufReader::new(file))).map_err(|error| TapError::io(what(), error))?;
+        let next = reader.next().map_err(|error| TapError::io(what(), error))?;
+        let linktype = reader.linktype;
+        Ok(Box::new(ReplayTap {
+            interface: Interface {
+                name: self.name.clone(),
+                index: 1,
+                network: 0,
+                linktype,
+                linktypes: vec![linktype],
+                loopback: false,
+                address: Vec::new(),
+            },
+            pace: self.pace,
+            clock: Arc::clone(&self.clock),
+            started: self.clock.now(),
+            first: next.as_ref().map(|record| record.timestamp),
+            reader,
+            next,
+            lent: Record::default(),
+            received: 0,
+            plan: if config.filter.is_some() { Plan::Process } else { Plan::AcceptAll },
+        }))
+    }
+}
+
+/// One packet of a file.
+#[derive(Default)]
+struct Record {
+    timestamp: Timestamp,
+    wirelen: u32,
+    data: Vec<u8>,
+}
+
+enum Format {
+    Pcap(PcapReader<Box<dyn Read + Send>>),
+    PcapNg(PcapNgReader<Box<dyn Read + Send>>),
+}
+
+/// Reads either format, told apart by its first bytes.
+struct Reader {
+    format: Format,
+    linktype: Linktype,
+}
+
+fn bad(error: impl std::fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error.to_string())
+}
+
+/// The first block type of a pcapng file.
+const SECTION_HEADER: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
+
+impl Reader {
+    fn new(mut source: Box<dyn Read + Send>) -> io::Result<Reader> {
+        let mut magic = [0; 4];
+        source.read_exact(&mut magic)?;
+        let whole: Box<dyn Read + Send> = Box::new(io::Cursor::new(magic).chain(source));
+        if magic == SECTION_HEADER {
+            let format = Format::PcapNg(PcapNgReader::new(whole).map_err(bad)?);
+            return Ok(Reader { format, linktype: Linktype::EN10MB });
+        }
+        let reader = PcapReader::new(whole).map_err(bad)?;
+        let linktype = Linktype(u32::from(reader.header().datalink));
+        Ok(Reader { format: Format::Pcap(reader), linktype: from_file(linktype) })
+    }
+
+    fn next(&mut self) -> io::Result<Option<Record>> {
+        let linktype = &mut self.linktype;
+        match &mut self.format {
+            Format::Pcap(reader) => {
+                let Some(packet) = reader.next_packet() else { return Ok(None) };
+                let packet = packet.map_err(bad)?;
+                Ok(Some(Record {
+                    timestamp: stamp(packet.timestamp),
+                    wirelen: packet.orig_len,
+                    data: packet.data.into_owned(),
+                }))
+            }
+            Format::PcapNg(reader) => loop {
+                let Some(block) = reader.next_block() else { return Ok(None) };
+                let record = match block.map_err(bad)? {
+                    Block::InterfaceDescription(interface) => {
+                        *linktype = from_file(Linktype(u32::from(interface.linktype)));
+                        continue;
+                    }
+                    Block::EnhancedPacket(packet) => Record {
+                        timestamp: stamp(packet.timestamp),
+                        wirelen: packet.original_len,
+                        data: packet.data.into_owned(),
+                    },
+                    Block::SimplePacket(packet) => Record {
+                        timestamp: Timestamp::default(),
+                        wirelen: packet.original_len,
+                        data: packet.data.into_owned(),
+                    },
+                    _ => continue,
+                };
+                return Ok(Some(record));
+            },
+        }
+    }
+}
+
+/// LINKTYPE_RAW in files is 101, DLT_RAW 12; the others here are the same.
+fn from_file(linktype: Linktype) -> Linktype {
+    if linktype == Linktype(101) { Linktype::RAW } else { linktype }
+}
+
+fn stamp(since_1970: Duration) -> Timestamp {
+    Timestamp {
+        sec: i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX),
+        nsec: since_1970.subsec_nanos(),
+    }
+}
+
+struct ReplayTap {
+    interface: Interface,
+    pace: Pace,
+    clock: Arc<dyn Clock>,
+    started: Moment,
+    first: Option<Timestamp>,
+    reader: Reader,
+    next: Option<Record>,
+    lent: Record,
+    received: u64,
+    plan: Plan,
+}
+
+impl ReplayTap {
+    /// When a packet stamped so arrives; `None` for one that is there whenever it is asked for.
+    fn due(&self, timestamp: Timestamp) -> Option<Moment> {
+        let first = self.first.filter(|_| self.pace == Pace::Recorded)?;
+        let gap = timestamp.as_nanos().saturating_sub(first.as_nanos()).max(0);
+        Some(self.started + Duration::from_nanos(u64::try_from(gap).unwrap_or(u64::MAX)))
+    }
+}
+
+impl PacketSource for ReplayTap {
+    fn next_packet(&mut self) -> Option<Packet<'_>> {
+        let now = self.clock.now();
+        let arrival = match self.due(self.next.as_ref()?.timestamp) {
+            Some(due) if due > now => return None,
+            Some(due) => due,
+            None => now,
+        };
+        self.lent = self.next.take()?;
+        // a file that ends in the middle of a packet ends with the packet before
+        self.next = self.reader.next().unwrap_or(None);
+        self.received += 1;
+        let wirelen = self.lent.wirelen.max(u32::try_from(self.lent.data.len()).unwrap_or(u32::MAX));
+        let Record { timestamp, data, .. } = &self.lent;
+        Some(Packet { timestamp: *timestamp, arrival, way: Way::In, wirelen, data, verdict: None })
+    }
+
+    fn finish(&mut self) {}
+}
+
+impl FilterBackend for ReplayTap {
+    fn interface(&self) -> &Interface {
+        &self.interface
+    }
+
+    fn link_state(&mut self) -> Result<LinkState, TapError> {
+        Ok(LinkState { up: true, mtu: 65_535 })
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { on_demand: self.pace == Pace::AsRead, ..Capabilities::default() }
+    }
+
+    fn plan(&self) -> Plan {
+        self.plan
+    }
+
+    fn set_filter(&mut self, program: Option<&Program>, _: Queued) -> Result<Plan, TapError> {
+        self.plan = if program.is_some() { Plan::Process } else { Plan::AcceptAll };
+        Ok(self.plan)
+    }
+
+    fn lock_filter(&mut self) -> Result<(), TapError> {
+        Err(TapError::Unsupported("locking the filter"))
+    }
+
+    fn set_direction(&mut self, _: Direction) -> Result<(), TapError> {
+        Ok(())
+    }
+
+    fn set_promiscuous(&mut self, _: bool) -> Result<(), TapError> {
+        Ok(())
+    }
+
+    fn try_batch(&mut self) -> Result<Batch<'_>, TapError> {
+        Ok(Batch::new(self))
+    }
+
+    fn injector(&self) -> Result<Box<dyn Inject>, TapError> {
+        Err(TapError::Unsupported("sending"))
+    }
+
+    fn stats(&mut self) -> Result<Stats, TapError> {
+        Ok(Stats { received: Some(self.received), dropped: 0 })
+    }
+
+    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn waiter(&self) -> Result<Arc<dyn Waiter>, TapError> {
+        Ok(Arc::new(ReplayWaiter))
+    }
+}
+
+/// Looks again soon: a file's next packet is due by the clock, not by an event.
+struct ReplayWaiter;
+
+impl Waiter for ReplayWaiter {
+    fn wait(&self, timeout: Option<Duration>) {
+        let soon = Duration::from_millis(1);
+        std::thread::sleep(timeout.map_or(soon, |timeout| timeout.min(soon)));
+    }
+
+    fn wake(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::abi;
+    use crate::abi::Request;
+    use crate::file::{Access, BpfFile, EmulatedFile};
+    use crate::time::SimulatedClock;
+    use pcap_file::pcap::{PcapPacket, PcapWriter};
+
+    /// A file of `count` frames of 60 bytes, 100 ms apart, byte 0 their number.
+    fn capture(name: &str, count: u8) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("bpfdev-replay-{}-{name}.pcap", std::process::id()));
+        let mut writer = PcapWriter::new(std::fs::File::create(&path).expect("a file")).expect("a header");
+        for i in 0..count {
+            let stamp = Duration::from_millis(1_000_000 + 100 * u64::from(i));
+            writer.write_packet(&PcapPacket::new(stamp, 60, &[i; 60])).expect("a packet");
+        }
+        path
+    }
+
+    #[test]
+    fn at_its_own_pace_packets_come_when_they_came() {
+        let path = capture("pace", 5);
+        let clock = Arc::new(SimulatedClock::new());
+        let network = Arc::new(Replay::new(&path, Pace::Recorded, clock.clone()));
+        let file = EmulatedFile::open(&abi::netbsd::NETBSD, Access::ReadWrite, network, clock.clone());
+        file.ioctl(&Request::SetIf(INTERFACE.into())).expect("attaches");
+        for (ms, frames) in [(0, 1), (99, 1), (100, 2), (350, 4), (10_000, 5)] {
+            clock.advance_to(Moment::from_nanos(ms * 1_000_000));
+            let counters = file.with(|file, _| file.counters());
+            assert_eq!(counters.received, frames, "after {ms} ms");
+        }
+        std::fs::remove_file(path).expect("removed");
+    }
+
+    #[test]
+    fn as_it_is_read_nothing_is_dropped() {
+        let path = capture("fast", 250);
+        let clock = Arc::new(SimulatedClock::new());
+        let network = Arc::new(Replay::new(&path, Pace::AsRead, clock.clone()));
+        let file = EmulatedFile::open(&abi::freebsd::FREEBSD, Access::Read, network, clock);
+        file.ioctl(&Request::SetIf(INTERFACE.into())).expect("attaches");
+        file.set_nonblocking(true).expect("non-blocking");
+        let mut buf = vec![0; 4096];
+        let mut next = 0;
+        while let Ok(n) = file.read(&mut buf) {
+            for record in buf[..n].chunks(88) {
+                assert_eq!(record[26], next, "in order, none missing");
+                next += 1;
+            }
+        }
+        assert_eq!(next, 250);
+        std::fs::remove_file(path).expect("removed");
+    }
+
+    #[test]
+    fn what_is_no_capture_file_is_refused_with_its_name() {
+        let clock = Arc::new(SimulatedClock::new());
+        let replay = Replay::new(Path::new("/proc/self/status"), Pace::AsRead, clock);
+        let config = TapConfig {
+            bufsize: 4096,
+            record_overhead: 26,
+            filter: None,
+            direction: Direction::InOut,
+            loopback: abi::freebsd::FREEBSD.loopback,
+            linktype: None,
+        };
+        let Err(error) = replay.attach(INTERFACE, &config) else { panic!("attached to a text file") };
+        assert!(error.to_string().contains("/proc/self/status"), "{error}");
+    }
+}
