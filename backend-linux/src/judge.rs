@@ -120,7 +120,7 @@ pub(crate) struct Judges {
     present: Judge,
     /// Judges of earlier frames: each of those below a number, in rising order.
     earlier: VecDeque<(u64, Judge)>,
-    /// Until the flag is set, a CPU may still pass packets by no filter where `present` says the kernel judges.
+    /// Until the flag is set, a CPU may still pass packets by the filter before `present`, and this judge decides.
     doubt: Option<(Arc<AtomicBool>, Judge)>,
     /// Frames below this number are dropped.
     discard: u64,
@@ -160,8 +160,8 @@ impl Judges {
         self.discard = self.discard.max(end);
     }
 
-    /// From frame `from` on there is a new judge. With `doubt`, other CPUs may pass packets unjudged until the flag is
-    /// set: until then that judge decides.
+    /// From frame `from` on there is a new judge. With `doubt`, other CPUs may pass packets by the old one until the
+    /// flag is set: until then that judge decides.
     pub fn change(&mut self, from: u64, judge: Judge, doubt: Option<(Arc<AtomicBool>, Judge)>) {
         let old = match std::mem::replace(&mut self.present, judge) {
             // The descriptor would judge them by its new filter.

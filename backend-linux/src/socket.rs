@@ -251,13 +251,17 @@ impl FilterBackend for PacketSocket {
         let kernel_accepted_all = self.receiver.judges.present().kernel_accepts_all();
         let judge = self.install(program)?;
         let accepts_all = judge.kernel_accepts_all();
-        // Packets that another CPU passes by no filter in the next moments are judged here.
-        let doubt = match &judge {
-            Judge::Kernel(_, program) if kernel_accepted_all => {
-                Some((reaper::synchronised(), Judge::Here(program.clone())))
+        // For some moments another CPU passes packets by the old filter, or by none. What it passes whole is judged
+        // here; what it cuts was judged.
+        let doubtful = match (&judge, queued) {
+            (Judge::Kernel(_, program), _) if kernel_accepted_all => Some(Judge::Here(program.clone())),
+            (Judge::Descriptor(program), Queued::Keep) if !kernel_accepted_all => {
+                Some(Judge::Here(program.clone()))
             }
+            (Judge::All, Queued::Keep) if !kernel_accepted_all => Some(Judge::All),
             _ => None,
         };
+        let doubt = doubtful.map(|judge| (reaper::synchronised(), judge));
         match queued {
             Queued::Keep => {
                 self.counts_all &= accepts_all;

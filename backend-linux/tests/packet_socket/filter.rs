@@ -148,7 +148,7 @@ fn after_a_flush_nothing_of_the_old_filter_comes_out() {
     let stop = Arc::new(AtomicBool::new(false));
     let sender = flood(&v1, stop.clone());
     for plan in [PlanChoice::Auto, PlanChoice::Process] {
-        let config = TapConfig { bufsize: 1 << 16, ..config() };
+        let config = TapConfig { bufsize: 1 << 19, ..config() };
         let mut v0 = tap_with(&ns, "v0", &config, with_plan(plan)).unwrap();
         // What the filter accepts in the round: type and snap length. `None`: everything.
         let rounds = [None, Some((A, 40)), Some((B, 60)), Some((A, 80)), None, Some((B, 30)), Some((A, 1))];
