@@ -33,9 +33,8 @@ pub fn ioctl(
         whole[8..16].copy_from_slice(&address.to_ne_bytes());
     }
     // SAFETY: the argument is 8 KiB of our own, aligned for any structure and longer than any size a request number
-    // can hold. The only pointer in it is null or that of `pointee`, borrowed mutably for the whole call; the device
-    // follows it for as many entries as the count beside it says and a reader's mapping bounds it: filters are only
-    // read, and the list of link types is written to what the caller made room for.
+    // can hold. The only pointer in a request of bpf(4) is null or that of `pointee`, borrowed mutably for the whole
+    // call: a filter is only read, and a list of link types is given more room than any interface fills.
     let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::Ioctl::from(request), room.as_mut_ptr()) };
     let done = checked(result).map(drop);
     let whole = zerocopy::IntoBytes::as_mut_bytes(&mut room[..]);

@@ -25,25 +25,74 @@ pub struct Sets {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // system calls and their arguments
 pub enum Call {
-    Open { path: String, flags: u32, name: String },
-    Ioctl { d: String, cmd: u32, arg: Argument },
-    Read { d: String, size: usize },
-    Write { d: String, frame: Vec<u8> },
-    Poll { d: String, events: u32, timeout: Duration },
-    Select { d: String, sets: Sets, timeout: Duration },
-    SetFlags { d: String, flags: u32 },
-    Close { d: String },
+    Open {
+        path: String,
+        flags: u32,
+        name: String,
+    },
+    Ioctl {
+        d: String,
+        cmd: u32,
+        arg: Argument,
+    },
+    Read {
+        d: String,
+        size: usize,
+    },
+    Write {
+        d: String,
+        frame: Vec<u8>,
+    },
+    Poll {
+        d: String,
+        events: u32,
+        timeout: Duration,
+    },
+    Select {
+        d: String,
+        sets: Sets,
+        timeout: Duration,
+    },
+    SetFlags {
+        d: String,
+        flags: u32,
+    },
+    Close {
+        d: String,
+    },
     /// A frame arrives from the wire on the observed interface.
-    Receive { frame: Vec<u8> },
-    Sleep { time: Duration },
+    Receive {
+        frame: Vec<u8>,
+    },
+    Sleep {
+        time: Duration,
+    },
     /// IFF_UP is set or cleared.
-    SetUp { interface: String, up: bool },
-    GetFlags { interface: String },
-    SetMtu { interface: String, mtu: u32 },
-    Destroy { interface: String },
-    AddAddress { interface: String, address: Ipv4Addr, prefix: u8 },
+    SetUp {
+        interface: String,
+        up: bool,
+    },
+    GetFlags {
+        interface: String,
+    },
+    SetMtu {
+        interface: String,
+        mtu: u32,
+    },
+    Destroy {
+        interface: String,
+    },
+    AddAddress {
+        interface: String,
+        address: Ipv4Addr,
+        prefix: u8,
+    },
     /// The host sends a UDP datagram.
-    Udp { to: Ipv4Addr, port: u16, payload: Vec<u8> },
+    Udp {
+        to: Ipv4Addr,
+        port: u16,
+        payload: Vec<u8>,
+    },
 }
 
 /// What a [`Call`] came to. Only what applies to the call is there.

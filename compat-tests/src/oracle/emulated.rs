@@ -47,11 +47,24 @@ struct Job {
 }
 
 enum State {
-    Read { open: Arc<Open>, pending: PendingRead, deadline: Option<Moment> },
-    Poll { open: Arc<Open>, ask: Ask, until: Moment, wakeups: Option<u64> },
+    Read {
+        open: Arc<Open>,
+        pending: PendingRead,
+        deadline: Option<Moment>,
+    },
+    Poll {
+        open: Arc<Open>,
+        ask: Ask,
+        until: Moment,
+        wakeups: Option<u64>,
+    },
     /// close(2) waits for the calls on its file.
-    Close { open: Arc<Open> },
-    Sleep { until: Moment },
+    Close {
+        open: Arc<Open>,
+    },
+    Sleep {
+        until: Moment,
+    },
     Ready(Box<Answer>),
 }
 
@@ -65,7 +78,9 @@ enum Ask {
 impl Ask {
     fn interest(self) -> Interest {
         match self {
-            Ask::Poll { events } => Interest { read: events & POLL_READ != 0, write: events & POLL_WRITE != 0 },
+            Ask::Poll { events } => {
+                Interest { read: events & POLL_READ != 0, write: events & POLL_WRITE != 0 }
+            }
             Ask::Select(Sets { read, write }) => Interest { read, write },
         }
     }
@@ -188,8 +203,7 @@ impl Emulated {
             2 => Access::ReadWrite,
             _ => return Err(Trouble::fail(format!("open flags {flags:#x} are not known to this program"))),
         };
-        let file =
-            EmulatedFile::open(self.abi, access, Arc::new(self.network.clone()), self.clock.clone());
+        let file = EmulatedFile::open(self.abi, access, Arc::new(self.network.clone()), self.clock.clone());
         self.nonblocking.insert(name.to_owned(), flags & O_NONBLOCK != 0);
         self.files.insert(name.to_owned(), Arc::new(Open { file, access }));
         Ok(Answer { fd: true, ..Answer::ok(0) })
@@ -216,7 +230,8 @@ impl Emulated {
                 };
                 let closing = matches!(&self.jobs[i].state, State::Close { open } if !in_use(open));
                 let job = &mut self.jobs[i];
-                let Some(mut answer) = (if closing { Some(Answer::ok(0)) } else { go_on(&mut job.state, now) })
+                let Some(mut answer) =
+                    (if closing { Some(Answer::ok(0)) } else { go_on(&mut job.state, now) })
                 else {
                     continue;
                 };
@@ -231,8 +246,7 @@ impl Emulated {
     fn run(&mut self, limit: Moment, thread: Option<u64>) {
         loop {
             self.look();
-            let has_answer =
-                |job: &Job| job.thread == thread && matches!(job.state, State::Ready(_));
+            let has_answer = |job: &Job| job.thread == thread && matches!(job.state, State::Ready(_));
             if self.jobs.iter().any(has_answer) {
                 return;
             }
@@ -313,12 +327,16 @@ fn go_on(state: &mut State, now: Moment) -> Option<Answer> {
     match state {
         State::Ready(_) | State::Close { .. } => None,
         State::Sleep { until } => (*until <= now).then(|| Answer::ok(0)),
-        State::Read { open, pending, deadline, .. } => open.file.with(|file, now| {
-            match file.read(pending, now) {
+        State::Read { open, pending, deadline, .. } => {
+            open.file.with(|file, now| match file.read(pending, now) {
                 ReadStep::Hold => {
                     let data = file.hold().to_vec();
                     file.free_hold();
-                    Some(Answer { ret: i64::try_from(data.len()).unwrap_or(i64::MAX), data, ..Answer::default() })
+                    Some(Answer {
+                        ret: i64::try_from(data.len()).unwrap_or(i64::MAX),
+                        data,
+                        ..Answer::default()
+                    })
                 }
                 ReadStep::Nothing => Some(Answer::ok(0)),
                 ReadStep::Fail(errno) => Some(Answer::error(errno.name())),
@@ -326,8 +344,8 @@ fn go_on(state: &mut State, now: Moment) -> Option<Answer> {
                     *deadline = at;
                     None
                 }
-            }
-        }),
+            })
+        }
         State::Poll { open, ask, until, wakeups } => open.file.with(|file, now| {
             let first = wakeups.is_none();
             // asleep, it looks again when it is woken, and not when its time has come

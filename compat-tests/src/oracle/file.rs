@@ -101,8 +101,7 @@ fn has_recordings(path: &Path) -> bool {
 }
 
 fn read(path: &Path, text: &str) -> anyhow::Result<Vec<Recording>> {
-    let recordings =
-        if text.trim_start().starts_with('[') { cases(path, text)? } else { lines(path, text)? };
+    let recordings = if text.trim_start().starts_with('[') { cases(path, text)? } else { lines(path, text)? };
     if recordings.is_empty() {
         bail!("{}: no recordings in it", path.display());
     }

@@ -8,7 +8,7 @@ use bpfdev_core::cbpf::Insn;
 /// Says which text is not hexadecimal.
 pub fn decode(text: &str) -> Result<Vec<u8>, String> {
     let bad = || format!("{text:?} is not hexadecimal");
-    if text.len() % 2 != 0 || !text.is_ascii() {
+    if !text.len().is_multiple_of(2) || !text.is_ascii() {
         return Err(bad());
     }
     text.as_bytes()
@@ -51,7 +51,11 @@ pub fn whole_frame(text: &str, len: usize) -> Result<Vec<u8>, String> {
     let Some((shown, _)) = text.split_once("...") else {
         let bytes = decode(text)?;
         let right = bytes.len() == len;
-        return if right { Ok(bytes) } else { Err(format!("`data` has {} bytes, `len` is {len}", bytes.len())) };
+        return if right {
+            Ok(bytes)
+        } else {
+            Err(format!("`data` has {} bytes, `len` is {len}", bytes.len()))
+        };
     };
     let shown = decode(shown)?;
     let seq = match shown.get(14..16) {
@@ -63,7 +67,11 @@ pub fn whole_frame(text: &str, len: usize) -> Result<Vec<u8>, String> {
         Some(header) => header.copy_from_slice(&shown[..14]),
         None => return Err(format!("a frame of {len} bytes is abbreviated to more")),
     }
-    if bytes.starts_with(&shown) { Ok(bytes) } else { Err(format!("{text:?} does not go on in steps of seven")) }
+    if bytes.starts_with(&shown) {
+        Ok(bytes)
+    } else {
+        Err(format!("{text:?} does not go on in steps of seven"))
+    }
 }
 
 /// `ret #5`: how every abbreviated program ends.
@@ -77,7 +85,7 @@ const END: [u8; 8] = [6, 0, 0, 0, 5, 0, 0, 0];
 pub fn program(text: &str, len: u32) -> Result<Vec<u8>, String> {
     let (shown, abbreviated) = text.split_once("...").map_or((text, false), |(shown, _)| (shown, true));
     let shown = decode(shown)?;
-    if shown.len() % Insn::SIZE != 0 {
+    if !shown.len().is_multiple_of(Insn::SIZE) {
         return Err(format!("{text:?} is not a whole number of instructions"));
     }
     if !abbreviated {

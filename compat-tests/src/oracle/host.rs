@@ -166,7 +166,8 @@ fn port_unreachable(datagram: &[u8]) -> Vec<u8> {
 
 /// The ones' complement sum of 16-bit words (RFC 1071).
 fn sum(bytes: &[u8]) -> u16 {
-    let words = bytes.chunks(2).map(|two| u32::from(two[0]) << 8 | two.get(1).map_or(0, |&low| u32::from(low)));
+    let words =
+        bytes.chunks(2).map(|two| u32::from(two[0]) << 8 | two.get(1).map_or(0, |&low| u32::from(low)));
     let mut sum: u32 = words.sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);

@@ -62,8 +62,7 @@ impl Fields<'_> {
     }
 
     fn number<T: TryFrom<u64>>(&mut self, name: &str) -> Result<T, String> {
-        let number =
-            self.optional_number(name)?.ok_or_else(|| format!("`{}` has no `{name}`", self.op))?;
+        let number = self.optional_number(name)?.ok_or_else(|| format!("`{}` has no `{name}`", self.op))?;
         T::try_from(number).map_err(|_| format!("`{name}` of `{}` is too large: {number}", self.op))
     }
 
@@ -189,7 +188,8 @@ pub fn request_number(name: &str) -> Result<u32, String> {
         name => name,
     };
     let row = NETBSD.requests.iter().find(|row| row.name == name);
-    let row = row.ok_or_else(|| format!("the request {name} is not known to this program, and has no `cmd`"))?;
+    let row =
+        row.ok_or_else(|| format!("the request {name} is not known to this program, and has no `cmd`"))?;
     Ok(Encoding::Bsd.number(row.dir, row.group, row.number, row.arg.size()))
 }
 
@@ -250,12 +250,10 @@ fn native(little_endian: &[u8]) -> Vec<u8> {
 pub fn down_at_first(steps: &[Step]) -> Vec<String> {
     let mut seen: Vec<(String, bool)> = Vec::new();
     for step in steps {
-        if let Action::Call(Call::SetUp { interface, up }) | Action::Start(_, Call::SetUp { interface, up }) =
-            &step.action
-        {
-            if !seen.iter().any(|(known, _)| known == interface) {
-                seen.push((interface.clone(), *up));
-            }
+        let (Action::Call(call) | Action::Start(_, call)) = &step.action else { continue };
+        let Call::SetUp { interface, up } = call else { continue };
+        if !seen.iter().any(|(known, _)| known == interface) {
+            seen.push((interface.clone(), *up));
         }
     }
     seen.into_iter().filter(|(_, up)| *up).map(|(interface, _)| interface).collect()

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::answer::{Record, records};
 use super::call::{Answer, Argument, Call, Trouble, World};
-use super::script::request_number;
 use super::hex;
+use super::script::request_number;
 
 /// One recorded packet: offset, header length, captured length, length, sequence number.
 type Packet = (usize, usize, u32, u32, Option<u16>);
@@ -18,22 +17,52 @@ type Packet = (usize, usize, u32, u32, Option<u16>);
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)] // compat-tests/oracle/README.md has the list
 pub enum Op {
-    Rx { len: usize, seq: u16 },
-    Write { len: usize, seq: u16, ret: i64 },
-    Read { ret: i64, errno: Option<String>, packets: Vec<Packet> },
+    Rx {
+        len: usize,
+        seq: u16,
+    },
+    Write {
+        len: usize,
+        seq: u16,
+        ret: i64,
+    },
+    Read {
+        ret: i64,
+        errno: Option<String>,
+        packets: Vec<Packet>,
+    },
     /// A read of one byte more, or less, than the buffer has.
-    BadRead { ret: i64, errno: Option<String> },
-    FionRead { bytes: u64 },
-    Stats { recv: u64, drop: u64, capt: u64 },
-    Poll { revents: u32 },
+    BadRead {
+        ret: i64,
+        errno: Option<String>,
+    },
+    FionRead {
+        bytes: u64,
+    },
+    Stats {
+        recv: u64,
+        drop: u64,
+        capt: u64,
+    },
+    Poll {
+        revents: u32,
+    },
     Flush,
     SetIf,
-    Snap { len: u32 },
+    Snap {
+        len: u32,
+    },
     NoFilter,
     /// A program that is refused.
-    BadSetF { errno: Option<String> },
-    Immediate { value: u32 },
-    SeeSent { value: u32 },
+    BadSetF {
+        errno: Option<String>,
+    },
+    Immediate {
+        value: u32,
+    },
+    SeeSent {
+        value: u32,
+    },
 }
 
 fn fields<T: DeserializeOwned>(name: &str, fields: &[Value]) -> Result<T, String> {
@@ -203,7 +232,9 @@ pub fn play(world: &mut dyn World, blen: u32, op: &Op) -> Result<(), Trouble> {
             let answer = world.call(&filter(&[(0, 1)])?)?;
             same("BIOCSETF of a bad program", &json!(errno), &json!(answer.errno))
         }
-        Op::Immediate { value } => done(world.call(&set("BIOCIMMEDIATE", *value)?)?, "BIOCIMMEDIATE").map(drop),
+        Op::Immediate { value } => {
+            done(world.call(&set("BIOCIMMEDIATE", *value)?)?, "BIOCIMMEDIATE").map(drop)
+        }
         Op::SeeSent { value } => done(world.call(&set("BIOCSSEESENT", *value)?)?, "BIOCSSEESENT").map(drop),
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bpfdev_core::abi::Op;
 use bpfdev_core::abi::netbsd::NETBSD;
 use bpfdev_core::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
@@ -79,8 +80,7 @@ impl Files {
                 let (fd, events, timeout) = (self.get(d)?, *events, *timeout);
                 // the numbers of POLLIN, POLLPRI, POLLOUT, POLLRDNORM and POLLRDBAND are the same
                 let events = i16::try_from(events).ok().and_then(PollFlags::from_bits);
-                let events =
-                    events.ok_or_else(|| Trouble::fail("poll events this program does not know"))?;
+                let events = events.ok_or_else(|| Trouble::fail("poll events this program does not know"))?;
                 Box::new(move || poll_one(&fd, events, timeout))
             }
             Call::Select { d, sets, timeout } => {
@@ -101,7 +101,9 @@ impl Files {
 
     fn open_device(&mut self, path: &str, flags: u32, name: &str) -> Result<Answer, Trouble> {
         if path != "/dev/bpf" {
-            return Err(Trouble::Unasked(format!("{path}: the device has other nodes than the recorded system")));
+            return Err(Trouble::Unasked(format!(
+                "{path}: the device has other nodes than the recorded system"
+            )));
         }
         let mut mode = match flags & !O_NONBLOCK {
             0 => OFlag::O_RDONLY,
@@ -132,10 +134,24 @@ fn returned(result: nix::Result<usize>) -> Answer {
     }
 }
 
+/// More bytes than the link types of any interface take.
+const LIST_MAX: usize = 1 << 16;
+
 fn ioctl(fd: &OwnedFd, cmd: u32, arg: Argument) -> Answer {
     let Argument { mut bytes, mut pointee } = arg;
-    let has_pointer = NETBSD.decode(cmd).is_some_and(|call| call.needs_memory());
+    let row = NETBSD.decode(cmd);
+    let has_pointer = row.is_some_and(|call| call.needs_memory());
+    let len = pointee.as_ref().map_or(0, Vec::len);
+    if let Some(list) = &mut pointee
+        && row.is_some_and(|call| call.row.op == Op::GDltList)
+    {
+        // the count beside it may promise more room than the recording has
+        list.resize(len.max(LIST_MAX), 0);
+    }
     let result = sys::ioctl(fd.as_fd(), cmd, &mut bytes, pointee.as_deref_mut(), has_pointer);
+    if let Some(pointee) = &mut pointee {
+        pointee.truncate(len);
+    }
     let answer = match result {
         Ok(()) => Answer::ok(0),
         Err(error) => failed(nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(0))),

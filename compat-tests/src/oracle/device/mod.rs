@@ -26,6 +26,9 @@ use wire::Wire;
 /// How far a time may be off: a tick of the recorder's clock, and what a busy machine adds.
 const TOLERANCE: Duration = Duration::from_millis(200);
 
+/// After this time a call started in a thread has begun.
+const SETTLED: Duration = Duration::from_millis(10);
+
 /// A call of the main thread that lasts longer than this waits for ever.
 const FOR_EVER: Duration = Duration::from_secs(20);
 
@@ -112,7 +115,9 @@ impl Scene<'_, '_> {
             Call::Receive { frame } if !self.promiscuous => {
                 let group = frame.first().is_some_and(|byte| byte & 1 == 1);
                 if !group && frame.get(..6).is_some_and(|to| to != OWN_ADDRESS) {
-                    return Err(Trouble::Skip("a veth has no address filter to let foreign frames through".into()));
+                    return Err(Trouble::Skip(
+                        "a veth has no address filter to let foreign frames through".into(),
+                    ));
                 }
             }
             _ => {}
@@ -158,9 +163,9 @@ impl World for Scene<'_, '_> {
         }
     }
 
-    fn start(&mut self, thread: u64, call: &Call) -> Result<(), Trouble> {
-        if self.threads.contains_key(&thread) {
-            return Err(Trouble::fail(format!("thread {thread} has a call under way")));
+    fn start(&mut self, number: u64, call: &Call) -> Result<(), Trouble> {
+        if self.threads.contains_key(&number) {
+            return Err(Trouble::fail(format!("thread {number} has a call under way")));
         }
         self.check(call)?;
         let receiver = match call {
@@ -178,7 +183,9 @@ impl World for Scene<'_, '_> {
             }
             _ => self.spawn(call)?,
         };
-        self.threads.insert(thread, receiver);
+        self.threads.insert(number, receiver);
+        // calls are to begin in the order they were started
+        thread::sleep(SETTLED);
         Ok(())
     }
 
