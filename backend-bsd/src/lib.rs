@@ -3,15 +3,20 @@
 //! What is called is one file descriptor; what is said to it is one of the core's ABI tables. So it builds and runs on
 //! every Unix host, and cannot rot.
 //!
-//! ```no_run
-//! // no_run: wants a node to open
+//! ```
 //! use bpfdev_backend_bsd::{DeviceFile, records};
 //! use bpfdev_core::abi::{Request, linux::LINUX};
 //! use bpfdev_core::file::{Access, BpfFile};
 //!
-//! let file = DeviceFile::open("/dev/bpf", &LINUX, Access::ReadWrite)?;
-//! file.ioctl(&Request::SetIf(b"eth0".to_vec()))?;
+//! let file = match DeviceFile::open_any(&LINUX, Access::Read) {
+//!     Ok(file) => file,
+//!     Err(error) => return Ok(println!("{error}")),
+//! };
+//! if let Err(errno) = file.ioctl(&Request::SetIf(b"eth0".to_vec())) {
+//!     return Ok(println!("{errno}"));
+//! }
 //! file.ioctl(&Request::Immediate(1))?;
+//! file.ioctl(&Request::SRTimeout { sec: 1, usec: 0 })?;
 //! let mut buf = file.read_buffer()?;
 //! let n = file.read(&mut buf)?;
 //! for record in records(&buf[..n], file.header()) {

@@ -1,14 +1,17 @@
 //! This system's own packet filter, under one name: the only place where the library looks at `target_os`.
 //!
-//! ```no_run
-//! // no_run: wants an interface, and the right to capture from it
+//! ```
 //! use bpfdev::abi::{Request, Response};
 //! use bpfdev::file::{Access, BpfFile};
 //! use bpfdev::{native, records};
 //!
 //! let file = native::open(Access::Read)?;
-//! file.ioctl(&Request::SetIf(b"eth0".to_vec()))?;
+//! if let Err(errno) = file.ioctl(&Request::SetIf(b"eth0".to_vec())) {
+//!     println!("{errno}"); // ENXIO: no such interface; EACCES: no right to capture from it
+//!     return Ok(());
+//! }
 //! file.ioctl(&Request::Immediate(1))?;
+//! file.ioctl(&Request::SRTimeout { sec: 1, usec: 0 })?;
 //! let Response::U32(size) = file.ioctl(&Request::GBlen)? else { unreachable!("BIOCGBLEN tells a number") };
 //! let mut buf = vec![0; size as usize];
 //! let n = file.read(&mut buf)?;

@@ -128,6 +128,8 @@ impl<W: Write> SaveFile<W> {
     /// The writer's; `Other` for a packet longer than the snap length of the file's header.
     pub fn write(&mut self, timestamp: Timestamp, wirelen: u32, data: &[u8]) -> io::Result<()> {
         let stamp = Duration::new(u64::try_from(timestamp.sec).unwrap_or(0), timestamp.nsec);
+        // No reader takes a packet that was shorter than what was kept of it.
+        let wirelen = wirelen.max(u32::try_from(data.len()).unwrap_or(u32::MAX));
         match &mut self.format {
             Writer::Pcap(writer) => writer.write_packet(&PcapPacket::new(stamp, wirelen, data)),
             Writer::PcapNg(writer) => {

@@ -71,12 +71,20 @@ fn bsd_numbers_are_taken_in_all_four_directions() {
     let bpf = device.open();
     assert_eq!(bpf.u32(number::BSD_GBLEN, 0), 4096, "out");
     assert_eq!(bpf.u32(number::BSD_SBLEN, 8192), 8192, "in and out");
-    assert_eq!(bpf.ioctl(number::BSD_SETIF, Ifreq::<32>::named("em0")).unwrap().name(), "em0", "in, unchanged");
+    assert_eq!(
+        bpf.ioctl(number::BSD_SETIF, Ifreq::<32>::named("em0")).unwrap().name(),
+        "em0",
+        "in, unchanged"
+    );
     bpf.ioctl_at(number::BSD_FLUSH, 0).unwrap();
     assert_eq!(bpf.ioctl(number::BSD_GETIF, Ifreq::<32>::named("")).unwrap().name(), "em0");
     assert_eq!(bpf.ioctl_at(number::BSD_GETIF, 8).unwrap_err().raw_os_error(), Some(libc::EFAULT));
     assert_eq!(bpf.ioctl_at(number::BSD_SETIF, 8).unwrap_err().raw_os_error(), Some(libc::EFAULT));
-    assert_eq!(bpf.ioctl_at(number::GBLEN, 0).unwrap_err().raw_os_error(), Some(libc::EINVAL), "not FreeBSD's");
+    assert_eq!(
+        bpf.ioctl_at(number::GBLEN, 0).unwrap_err().raw_os_error(),
+        Some(libc::EINVAL),
+        "not FreeBSD's"
+    );
     device.daemon.stop().unwrap();
 }
 
@@ -89,6 +97,9 @@ fn no_more_files_than_allowed() {
     drop(b);
     let end = std::time::Instant::now() + Duration::from_secs(5);
     while Bpf::open_with(&node, libc::O_RDWR).is_err() {
-        assert!(std::time::Instant::now() < end, "a closed file makes room (RELEASE comes after close returns)");
+        assert!(
+            std::time::Instant::now() < end,
+            "a closed file makes room (RELEASE comes after close returns)"
+        );
     }
 }

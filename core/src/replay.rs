@@ -6,7 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use pcap_file::TsResolution;
 use pcap_file::pcap::PcapReader;
+use pcap_file::pcapng::blocks::interface_description::{
+    InterfaceDescriptionBlock, InterfaceDescriptionOption,
+};
 use pcap_file::pcapng::{Block, PcapNgReader};
 
 use crate::backend::{
@@ -96,7 +100,8 @@ struct Record {
 
 enum Format {
     Pcap(PcapReader<Box<dyn Read + Send>>),
-    PcapNg(PcapNgReader<Box<dyn Read + Send>>),
+    /// With the units of time in a second, for each interface.
+    PcapNg(PcapNgReader<Box<dyn Read + Send>>, Vec<u128>),
 }
 
 /// Reads either format, told apart by its first bytes.
@@ -118,7 +123,7 @@ impl Reader {
         source.read_exact(&mut magic)?;
         let whole: Box<dyn Read + Send> = Box::new(io::Cursor::new(magic).chain(source));
         if magic == SECTION_HEADER {
-            let format = Format::PcapNg(PcapNgReader::new(whole).map_err(bad)?);
+            let format = Format::PcapNg(PcapNgReader::new(whole).map_err(bad)?, Vec::new());
             return Ok(Reader { format, linktype: Linktype::EN10MB });
         }
         let reader = PcapReader::new(whole).map_err(bad)?;
@@ -130,23 +135,37 @@ impl Reader {
         let linktype = &mut self.linktype;
         match &mut self.format {
             Format::Pcap(reader) => {
-                let Some(packet) = reader.next_packet() else { return Ok(None) };
+                let unit = match reader.header().ts_resolution {
+                    TsResolution::MicroSecond => 1000,
+                    TsResolution::NanoSecond => 1,
+                };
+                // Raw: the checked form refuses packets longer than the snap length, which are what that is for.
+                let Some(packet) = reader.next_raw_packet() else { return Ok(None) };
                 let packet = packet.map_err(bad)?;
+                let nanos = u64::from(packet.ts_frac) * unit;
                 Ok(Some(Record {
-                    timestamp: stamp(packet.timestamp),
+                    timestamp: stamp(Duration::from_secs(packet.ts_sec.into()) + Duration::from_nanos(nanos)),
                     wirelen: packet.orig_len,
                     data: packet.data.into_owned(),
                 }))
             }
-            Format::PcapNg(reader) => loop {
+            Format::PcapNg(reader, units) => loop {
                 let Some(block) = reader.next_block() else { return Ok(None) };
                 let record = match block.map_err(bad)? {
+                    Block::SectionHeader(_) => {
+                        units.clear();
+                        continue;
+                    }
                     Block::InterfaceDescription(interface) => {
+                        units.push(units_per_second(&interface));
                         *linktype = from_file(Linktype(u32::from(interface.linktype)));
                         continue;
                     }
                     Block::EnhancedPacket(packet) => Record {
-                        timestamp: stamp(packet.timestamp),
+                        timestamp: stamp(since_1970(
+                            packet.timestamp,
+                            units.get(packet.interface_id as usize),
+                        )),
                         wirelen: packet.original_len,
                         data: packet.data.into_owned(),
                     },
@@ -161,6 +180,25 @@ impl Reader {
             },
         }
     }
+}
+
+/// The resolution of an interface's stamps (if_tsresol: a power of ten, or of two with the high bit), microseconds
+/// where it does not say.
+fn units_per_second(interface: &InterfaceDescriptionBlock<'_>) -> u128 {
+    let resolution = interface.options.iter().find_map(|option| match option {
+        InterfaceDescriptionOption::IfTsResol(resolution) => Some(*resolution),
+        _ => None,
+    });
+    let resolution = resolution.unwrap_or(6);
+    let base: u128 = if resolution & 0x80 == 0 { 10 } else { 2 };
+    base.checked_pow(u32::from(resolution & 0x7f)).unwrap_or(u128::MAX)
+}
+
+/// A stamp as the reader gives it, which takes every unit for a nanosecond.
+fn since_1970(stamp: Duration, units_per_second: Option<&u128>) -> Duration {
+    let units = units_per_second.copied().unwrap_or(1_000_000);
+    let nanos = stamp.as_nanos().saturating_mul(1_000_000_000) / units;
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
 /// LINKTYPE_RAW in files is 101, DLT_RAW 12; the others here are the same.
@@ -337,6 +375,51 @@ mod tests {
         }
         assert_eq!(next, 250);
         std::fs::remove_file(path).expect("removed");
+    }
+
+    #[test]
+    fn stamps_have_the_unit_their_file_says() {
+        use pcap_file::DataLink;
+        use pcap_file::pcapng::PcapNgWriter;
+        use pcap_file::pcapng::blocks::PcapNgBlock;
+        use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketBlock;
+
+        for (resolution, units) in [(None, 5_000_123), (Some(9), 5_000_123_000), (Some(0x80 | 10), 5 * 1024)]
+        {
+            let mut writer = PcapNgWriter::new(Vec::new()).expect("a header");
+            let interface = InterfaceDescriptionBlock {
+                linktype: DataLink::ETHERNET,
+                snaplen: 60,
+                options: resolution.map(InterfaceDescriptionOption::IfTsResol).into_iter().collect(),
+            };
+            writer.write_block(&interface.into_block()).expect("an interface");
+            let packet = EnhancedPacketBlock {
+                interface_id: 0,
+                // written as it is, in whatever unit
+                timestamp: Duration::from_nanos(units),
+                original_len: 1514,
+                data: vec![7; 60].into(),
+                options: Vec::new(),
+            };
+            writer.write_block(&packet.into_block()).expect("a packet");
+            let mut reader = Reader::new(Box::new(io::Cursor::new(writer.into_inner()))).expect("reads");
+            let record = reader.next().expect("no error").expect("a packet");
+            let nsec = if resolution == Some(0x8a) { 0 } else { 123_000 };
+            assert_eq!(record.timestamp, Timestamp { sec: 5, nsec }, "{resolution:?}");
+        }
+    }
+
+    #[test]
+    fn packets_cut_to_the_snap_length_are_read() {
+        use pcap_file::pcap::PcapHeader;
+        let header = PcapHeader { snaplen: 60, ..PcapHeader::default() };
+        let mut writer = PcapWriter::with_header(Vec::new(), header).expect("a header");
+        let stamp = Duration::new(5, 123_456_000);
+        writer.write_packet(&PcapPacket::new(stamp, 1514, &[7; 60])).expect("a packet");
+        let mut reader = Reader::new(Box::new(io::Cursor::new(writer.into_writer()))).expect("reads");
+        let record = reader.next().expect("no error").expect("a packet");
+        assert_eq!((record.wirelen, record.data.len()), (1514, 60));
+        assert_eq!(record.timestamp, Timestamp { sec: 5, nsec: 123_456_000 });
     }
 
     #[test]

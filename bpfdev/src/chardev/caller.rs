@@ -5,6 +5,7 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bpfdev_backend_linux::netns::Namespace;
 use bpfdev_core::abi::CallerMemory;
@@ -12,6 +13,33 @@ use bpfdev_core::backend::{FilterBackend, Network, TapConfig, TapError};
 use bpfdev_core::errno::Errno;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
 use nix::unistd::Pid;
+
+/// A message that is not repeated within a minute, whoever provokes it.
+#[derive(Debug)]
+pub struct Seldom(Mutex<Option<Instant>>);
+
+impl Seldom {
+    /// One that has not been said.
+    pub const fn new() -> Seldom {
+        Seldom(Mutex::new(None))
+    }
+
+    /// Whether it may be said now; then it counts as said.
+    pub fn may_say(&self) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = last.is_none_or(|at| at.elapsed() >= Duration::from_secs(60));
+        if may {
+            *last = Some(Instant::now());
+        }
+        may
+    }
+}
+
+impl Default for Seldom {
+    fn default() -> Seldom {
+        Seldom::new()
+    }
+}
 
 /// The memory of a thread that sleeps in a request. An access lasts as long as that thread's page fault.
 #[derive(Debug)]
@@ -37,7 +65,11 @@ impl Memory {
             Ok(_) | Err(nix::errno::Errno::EFAULT) => Err(Errno::Fault),
             Err(error) => {
                 // EPERM: CAP_SYS_PTRACE is missing, or a security module forbids it (Yama 3).
-                tracing::warn!(tid = self.tid.as_raw(), %error, "cannot reach the caller's memory (CAP_SYS_PTRACE?)");
+                static SAID: Seldom = Seldom::new();
+                if SAID.may_say() {
+                    tracing::warn!(tid = self.tid.as_raw(), %error,
+                        "cannot reach the caller's memory; does the daemon have CAP_SYS_PTRACE?");
+                }
                 Err(Errno::Fault)
             }
         }
@@ -79,7 +111,12 @@ pub struct CallerNetwork {
 
 impl CallerNetwork {
     /// `network`, entered where `place` is. `own` is the namespace helper threads are in already.
-    pub fn new(network: Arc<dyn Network>, own: (u64, u64), place: Place, attached: Attached) -> CallerNetwork {
+    pub fn new(
+        network: Arc<dyn Network>,
+        own: (u64, u64),
+        place: Place,
+        attached: Attached,
+    ) -> CallerNetwork {
         CallerNetwork { network, own, place, attached }
     }
 
@@ -95,6 +132,12 @@ impl Network for CallerNetwork {
         if let Place::Thread(tid) = self.place {
             let tid = i32::try_from(tid).unwrap_or(0);
             if tid == 0 {
+                static SAID: Seldom = Seldom::new();
+                if SAID.may_say() {
+                    tracing::warn!(
+                        "the caller is outside the daemon's pid namespace: its interfaces are not known"
+                    );
+                }
                 return Err(TapError::Unsupported("a caller outside the daemon's pid namespace"));
             }
             let namespace = Namespace::from_pid_tid(tid).map_err(|e| permission(LOOK_UP, e))?;

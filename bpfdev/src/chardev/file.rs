@@ -14,9 +14,6 @@ use super::pump::{Feed, Watch};
 use super::session::Ports;
 use super::wire::{POLL_SCHEDULE_NOTIFY, PollIn, ReadIn};
 
-/// A piece of a read(2) this large may be cut by the kernel's limit of pages, not by its caller.
-const CUT_PIECE: usize = (1 << 20) - 4095;
-
 /// A tap without a descriptor is asked after so long.
 const ASK_AGAIN: Duration = Duration::from_millis(5);
 
@@ -169,9 +166,10 @@ impl File {
         }
         self.rest = None;
         let bufsize = self.open.descriptor().bufsize();
-        let len = if (CUT_PIECE..bufsize).contains(&piece) { bufsize } else { piece };
+        let len = if ports.cut_pieces().contains(&piece) { piece.max(bufsize) } else { piece };
         let nonblocking = read.flags & libc::O_NONBLOCK.cast_unsigned() != 0;
-        let mut sleeper = Sleeper { unique, pending: PendingRead::new(len, nonblocking), deadline: None, piece };
+        let mut sleeper =
+            Sleeper { unique, pending: PendingRead::new(len, nonblocking), deadline: None, piece };
         if !self.step(&mut sleeper, ports, now) {
             self.sleepers.push_back(sleeper);
         }
@@ -229,9 +227,18 @@ impl File {
     }
 
     /// A task came back: its request is answered, then those that waited for it.
-    pub fn finished(&mut self, ioctl: Ioctl, done: bpfdev_core::file::Finished, ports: &mut Ports, now: Moment) {
+    pub fn finished(
+        &mut self,
+        ioctl: Ioctl,
+        done: bpfdev_core::file::Finished,
+        ports: &mut Ports,
+        now: Moment,
+    ) {
         let result = self.open.finish(done, now);
         self.wake(ports, now);
+        if let (Ok(_), Some(interface)) = (&result, self.open.descriptor().interface()) {
+            self.span.record("interface", interface.name.as_str());
+        }
         let plan = self.open.tap().map(|tap| tap.plan().name());
         tracing::debug!(parent: &self.span, request = ioctl.call.row.name, plan, ?result, "done");
         ports.answer(ioctl, result);
@@ -301,7 +308,8 @@ impl File {
         if watch != Watch::Nothing {
             // A tap without a descriptor (a replay, the loopback network) can only be asked again and again.
             let silent = self.open.tap_fd().is_none();
-            let again = self.open.tap().and_then(|tap| if silent { Some(ASK_AGAIN) } else { tap.look_again() });
+            let again =
+                self.open.tap().and_then(|tap| if silent { Some(ASK_AGAIN) } else { tap.look_again() });
             timer = timer.into_iter().chain(again.map(|after| now + after)).min();
         }
         ports.pump.follow(self.key, &mut self.feed, self.open.tap_fd(), watch, timer, now);
@@ -323,11 +331,12 @@ impl File {
         true
     }
 
-    /// The last descriptor was closed: whatever still waits is told so, and the tap is closed elsewhere.
-    pub fn release(mut self, ports: &mut Ports) {
+    /// It ends, closed for the last time or with the device: whatever still waits gets `errno`, and the tap is closed
+    /// elsewhere.
+    pub fn release(mut self, errno: Errno, ports: &mut Ports) {
         let sleepers = self.sleepers.iter().map(|sleeper| sleeper.unique);
         for unique in sleepers.chain(self.queue.iter().map(Req::unique)) {
-            ports.channel.fail(unique, Errno::BadF);
+            ports.channel.fail(unique, errno);
         }
         ports.pump.remove(self.key, &mut self.feed);
         ports.pump.reap(self.open);

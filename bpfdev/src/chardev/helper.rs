@@ -90,13 +90,8 @@ pub struct Refused;
 impl<T: Send + 'static> Helpers<T> {
     /// A pool without threads; they are made when there is work.
     pub fn new(name: &'static str, limits: Limits, outbox: Outbox<T>) -> Helpers<T> {
-        let state = State {
-            queue: VecDeque::new(),
-            running: HashMap::new(),
-            threads: 0,
-            idle: 0,
-            stopping: false,
-        };
+        let state =
+            State { queue: VecDeque::new(), running: HashMap::new(), threads: 0, idle: 0, stopping: false };
         Helpers(Arc::new(Inner { name, limits, outbox, state: Mutex::new(state), changed: Condvar::new() }))
     }
 
@@ -160,10 +155,8 @@ impl<T> Inner<T> {
                     break;
                 }
                 state.idle += 1;
-                let (after, waited) = self
-                    .changed
-                    .wait_timeout(state, IDLE)
-                    .unwrap_or_else(PoisonError::into_inner);
+                let (after, waited) =
+                    self.changed.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
                 state = after;
                 state.idle -= 1;
                 if waited.timed_out() && self.eligible(&state).is_none() {
@@ -259,11 +252,16 @@ mod tests {
         let stuck = Arc::new(Mutex::new(stuck));
         for unique in 0..3 {
             let stuck = stuck.clone();
-            helpers.run(unique, 1000, 99, move || stuck.lock().unwrap().recv().map_or(98, |()| 1000)).unwrap();
+            helpers
+                .run(unique, 1000, 99, move || stuck.lock().unwrap().recv().map_or(98, |()| 1000))
+                .unwrap();
         }
         helpers.run(10, 0, 99, || 5).unwrap();
         assert_eq!(next(&outcomes), 5, "another user's job passes them");
-        assert!(helpers.cancel(2), "the third waits for one of its user's two threads, and can be taken back");
+        assert!(
+            helpers.cancel(2),
+            "the third waits for one of its user's two threads, and can be taken back"
+        );
         assert!(!helpers.cancel(10), "what is done cannot");
         drop(release);
         assert_eq!((next(&outcomes), next(&outcomes)), (98, 98));

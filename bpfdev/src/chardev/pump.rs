@@ -204,10 +204,9 @@ impl Pump {
         }
         let (_, own) = match &mut feed.tap {
             Some(tap) => tap,
-            none => none.insert((
-                fd.as_raw_fd(),
-                fd.try_clone_to_owned().map_err(|_| nix::errno::Errno::EMFILE)?,
-            )),
+            none => {
+                none.insert((fd.as_raw_fd(), fd.try_clone_to_owned().map_err(|_| nix::errno::Errno::EMFILE)?))
+            }
         };
         let mut event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT, key);
         if feed.in_set {

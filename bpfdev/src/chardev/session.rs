@@ -14,7 +14,7 @@ use bpfdev_core::file::{Caller, Finished, OpenFile, Task};
 use bpfdev_core::time::{Clock, Moment};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::caller::{Attached, CallerNetwork, Memory, Place};
+use super::caller::{Attached, CallerNetwork, Memory, Place, Seldom};
 use super::file::{File, Ioctl, Req};
 use super::helper::{Helpers, Limits, Outbox};
 use super::pump::Pump;
@@ -31,6 +31,10 @@ pub struct Config {
     pub clock: Arc<dyn Clock>,
     /// How many helper threads read callers' memory, and as many attach taps.
     pub helpers: Limits,
+    /// The most the kernel asks for in one piece of a read(2), bytes: so many whole pages.
+    pub max_piece: usize,
+    /// Size of a page, bytes.
+    pub page: usize,
 }
 
 /// What helpers hand back.
@@ -40,10 +44,7 @@ enum Outcome {
     /// A task has run.
     Ran(Box<Ioctl>, Box<Finished>),
     /// A reply was made and written as far as the kernel does not.
-    Made {
-        unique: u64,
-        result: Result<Vec<u8>, Errno>,
-    },
+    Made { unique: u64, result: Result<Vec<u8>, Errno> },
     /// A task died, and the tap with it.
     TaskLost { unique: u64, fh: u64 },
 }
@@ -65,6 +66,13 @@ impl Ports {
     /// Now.
     pub fn now(&self) -> Moment {
         self.config.clock.now()
+    }
+
+    /// A piece of a read(2) of such a size may have been cut by the kernel, not by its caller: as many pages as it takes,
+    /// of which the first may begin in the middle.
+    pub fn cut_pieces(&self) -> std::ops::RangeInclusive<usize> {
+        let max = self.config.max_piece;
+        max.saturating_sub(self.config.page) + 1..=max
     }
 
     /// Answers an ioctl. What the kernel will not copy out is written by a helper first.
@@ -192,7 +200,8 @@ impl Session {
 
     /// A file is open, `fh` its number; to be called before the reply to its OPEN leaves.
     pub fn opened(&mut self, fh: u64, header: &Header) {
-        let span = tracing::info_span!("file", fh, pid = header.pid, uid = header.uid);
+        let interface = tracing::field::Empty;
+        let span = tracing::info_span!("file", fh, pid = header.pid, uid = header.uid, interface);
         tracing::debug!(parent: &span, "opened");
         self.files.insert(fh, File::new(fh, OpenFile::new(self.ports.config.abi), span));
     }
@@ -201,7 +210,7 @@ impl Session {
     pub fn released(&mut self, fh: u64) -> bool {
         let Some(file) = self.files.remove(&fh) else { return false };
         tracing::debug!(parent: &file.span, "closed");
-        file.release(&mut self.ports);
+        file.release(Errno::BadF, &mut self.ports);
         true
     }
 
@@ -294,8 +303,13 @@ impl Session {
             return self.ports.channel.fail(unique, Errno::BadF);
         }
         if header.pid == 0 {
-            tracing::warn!(request = call.row.name,
-                "the caller is outside the daemon's pid namespace: its memory cannot be read");
+            static SAID: Seldom = Seldom::new();
+            if SAID.may_say() {
+                tracing::warn!(
+                    request = call.row.name,
+                    "the caller is outside the daemon's pid namespace: its memory cannot be read"
+                );
+            }
             return self.ports.channel.fail(unique, Errno::OpNotSupp);
         }
         self.fetch(ioctl);
@@ -377,7 +391,10 @@ impl Session {
                     }
                 }
                 Outcome::TaskLost { unique, fh } => {
-                    tracing::error!(fh, "a helper died with the tap of this file, which is of no use any more");
+                    tracing::error!(
+                        fh,
+                        "a helper died with the tap of this file, which is of no use any more"
+                    );
                     self.ports.channel.fail(unique, Errno::Io);
                     self.released(fh);
                 }
@@ -385,10 +402,10 @@ impl Session {
         }
     }
 
-    /// Everything ends: each file is closed.
+    /// The device goes away: each file is closed, and who sleeps in it learns that as of an interface that is gone.
     pub fn close_all(&mut self) {
         for (_, file) in self.files.drain() {
-            file.release(&mut self.ports);
+            file.release(Errno::NxIo, &mut self.ports);
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::BufWriter;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -74,6 +74,13 @@ const FILTER: [Insn; 16] = [
     Insn::new(0x06, 0, 0, 0),
 ];
 
+/// println!, but a reader that has gone away is no failure of ours.
+macro_rules! say {
+    ($($words:tt)*) => {{
+        let _ = writeln!(std::io::stdout(), $($words)*);
+    }};
+}
+
 /// How long the packets may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -90,13 +97,13 @@ pub fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     for rung in rungs {
         match rung.refusal() {
             Some(refusal) if args.backend == Backend::Auto => {
-                println!("{} is refused here: {refusal}", rung.name());
+                say!("{} is refused here: {refusal}", rung.name());
                 refused += &format!("; {} was refused: {refusal}", rung.name());
             }
             Some(refusal) => return Err(refusal).context(rung.name()),
             None => {
                 let outcome = rung.run().with_context(|| format!("demo over {} failed", rung.name()))?;
-                println!("ok: {outcome}{refused}");
+                say!("ok: {outcome}{refused}");
                 return Ok(ExitCode::SUCCESS);
             }
         }
@@ -143,12 +150,12 @@ impl Backend {
 /// The device, served by a daemon of our own.
 fn over_device() -> anyhow::Result<String> {
     let sandbox = Sandbox::enter(Network::Own)?;
-    println!("sandbox: {}", sandbox.describe());
+    say!("sandbox: {}", sandbox.describe());
     let served = ["--mount", MOUNT, "--link", "/dev"].map(OsString::from);
     let mut daemon = Daemon::start(served)?;
     let file = DeviceFile::open_any(&LINUX, Access::ReadWrite)?;
     let path = file.path().display().to_string();
-    println!("opened {path}, dialect {}, served by process {}", LINUX.name, daemon.pid());
+    say!("opened {path}, dialect {}, served by process {}", LINUX.name, daemon.pid());
     let (frames, mut far) = veth()?;
     let session = Session { file: &file, interface: VETH[0], filter_first: false, header: file.header() };
     let done = session.run(&frames, &mut |frame| Ok(far.inject(frame, Visible::ToTaps)?));
@@ -167,10 +174,10 @@ fn over_packet_socket() -> anyhow::Result<String> {
         sandbox::enter_user_namespace()?;
     }
     sandbox::own_network()?;
-    println!("sandbox: a network namespace of its own, with lo and the veth pair {}, {}", VETH[0], VETH[1]);
+    say!("sandbox: a network namespace of its own, with lo and the veth pair {}, {}", VETH[0], VETH[1]);
     let network = Arc::new(PacketSockets::default());
     let file = EmulatedFile::open(&LINUX, Access::ReadWrite, network, Arc::new(MonotonicClock));
-    println!("opened the file in this process, dialect {}", LINUX.name);
+    say!("opened the file in this process, dialect {}", LINUX.name);
     let (frames, mut far) = veth()?;
     let session = Session { file: &file, interface: VETH[0], filter_first: false, header: &LINUX.header };
     let summary = session.run(&frames, &mut |frame| Ok(far.inject(frame, Visible::ToTaps)?))?;
@@ -181,7 +188,7 @@ fn over_packet_socket() -> anyhow::Result<String> {
 fn over_replay() -> anyhow::Result<String> {
     let frames = frames([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2])?;
     let recording = Recording::new(&frames).context("cannot write a capture file to play")?;
-    println!("playing {} on {INTERFACE}: no privilege, no network", recording.0.display());
+    say!("playing {} on {INTERFACE}: no privilege, no network", recording.0.display());
     let clock = Arc::new(SystemClock::new());
     let network = Arc::new(Replay::new(&recording.0, Pace::AsRead, clock.clone()));
     let file = EmulatedFile::open(&LINUX, Access::ReadWrite, network, clock);
@@ -301,12 +308,12 @@ struct Session<'a> {
 impl Session<'_> {
     fn ask(&self, name: &str, request: Request) -> anyhow::Result<Response> {
         let answer = self.file.ioctl(&request).with_context(|| name.to_owned())?;
-        println!("ioctl {name}: ok");
+        say!("ioctl {name}: ok");
         Ok(answer)
     }
 
     fn set_filter(&self) -> anyhow::Result<()> {
-        println!("filter: tcp and dst port 7070\n{}", disasm(&FILTER).trim_end());
+        say!("filter: tcp and dst port 7070\n{}", disasm(&FILTER).trim_end());
         self.ask("BIOCSETF", Request::SetF(FilterSource::new(&FILTER))).map(drop)
     }
 
@@ -335,13 +342,13 @@ impl Session<'_> {
         self.file.set_nonblocking(true).context("O_NONBLOCK")?;
         let expected: Vec<_> = frames.iter().filter(|frame| frame.matches).collect();
         for frame in frames {
-            println!("sent: {}", frame.what);
+            say!("sent: {}", frame.what);
             send(&frame.bytes).with_context(|| format!("sending {}", frame.what))?;
         }
         let captured = self.capture(size as usize, expected.len())?;
         let answer = self.file.ioctl(&Request::GStats).context("BIOCGSTATS")?;
         let Response::Stats { recv, drop, .. } = answer else { bail!("BIOCGSTATS: no counters") };
-        println!("{} packets captured, {recv} received by filter, {drop} dropped", captured.len());
+        say!("{} packets captured, {recv} received by filter, {drop} dropped", captured.len());
 
         let mut wrong = Vec::new();
         for (i, frame) in expected.iter().enumerate() {
@@ -380,7 +387,7 @@ impl Session<'_> {
             let mut walk = records(whole, self.header);
             for record in walk.by_ref() {
                 let line = print::packet(Linktype::EN10MB, record.data, record.wirelen);
-                println!("{} {line}", print::time_of_day(record.timestamp));
+                say!("{} {line}", print::time_of_day(record.timestamp));
                 captured.push(record.data.to_vec());
             }
             ensure!(walk.rest().is_empty(), "{} bytes of a read are no record", walk.rest().len());

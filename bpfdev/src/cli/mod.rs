@@ -75,9 +75,22 @@ pub fn main() -> ExitCode {
     };
     log_to_stderr(cli.verbose);
     dispatch(cli.command).unwrap_or_else(|error| {
-        eprintln!("bpfdev: {error:#}");
+        eprintln!("bpfdev: {}", in_one_line(&error));
         ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
     })
+}
+
+/// The error and its causes. Some errors already end with what caused them.
+fn in_one_line(error: &anyhow::Error) -> String {
+    let mut said = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if said.is_empty() {
+            said = cause;
+        } else if !said.contains(&cause) {
+            said = format!("{said}: {cause}");
+        }
+    }
+    said.replace('\n', " ")
 }
 
 /// Prints help as it is, and an error as one line.
@@ -132,6 +145,16 @@ mod tests {
             let text = one_line(&Cli::try_parse_from(line).unwrap_err().to_string());
             assert!(text.contains(says) && !text.contains('\n'), "{text}");
         }
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let refused = || std::io::Error::from_raw_os_error(libc::EPERM);
+        let wrapped = bpfdev_core::backend::TapError::io("attaching", refused());
+        let error = anyhow::Error::new(wrapped).context("capture");
+        assert_eq!(in_one_line(&error), "capture: attaching: Operation not permitted (os error 1)");
+        let error = anyhow::Error::new(refused()).context("capture");
+        assert_eq!(in_one_line(&error), "capture: Operation not permitted (os error 1)");
     }
 
     #[test]

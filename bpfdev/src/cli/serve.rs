@@ -18,7 +18,7 @@ use nix::unistd::Group;
 use super::UsageError;
 use crate::chardev::helper::Limits;
 use crate::fuse::{
-    Daemon, DEFAULT_HELPERS, DEFAULT_LINK, DEFAULT_MAX_OPEN, DEFAULT_MOUNT, End, ServeOptions,
+    DEFAULT_HELPERS, DEFAULT_LINK, DEFAULT_MAX_OPEN, DEFAULT_MOUNT, Daemon, End, ServeOptions,
 };
 
 /// Serve the device until SIGTERM or SIGINT
@@ -140,13 +140,17 @@ fn group(name: &str) -> anyhow::Result<u32> {
     }
     match Group::from_name(name).with_context(|| format!("cannot look up the group {name}"))? {
         Some(group) => Ok(group.gid.as_raw()),
-        None => Err(UsageError(format!("there is no group {name:?}: make it with groupadd, or give a number")).into()),
+        None => {
+            Err(UsageError(format!("there is no group {name:?}: make it with groupadd, or give a number"))
+                .into())
+        }
     }
 }
 
 /// Until a signal comes, or the device is served no longer.
 fn wait(signals: &SignalFd, daemon: &Daemon) -> anyhow::Result<()> {
-    let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN), PollFd::new(daemon.ended(), PollFlags::POLLIN)];
+    let mut fds =
+        [PollFd::new(signals.as_fd(), PollFlags::POLLIN), PollFd::new(daemon.ended(), PollFlags::POLLIN)];
     loop {
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) => return Ok(()),

@@ -112,7 +112,9 @@ impl Cure {
     fn text(self) -> &'static str {
         match self {
             Cure::None => "",
-            Cure::DevFuse => "; load the kernel's module (modprobe fuse); a container needs --device /dev/fuse",
+            Cure::DevFuse => {
+                "; load the kernel's module (modprobe fuse); a container needs --device /dev/fuse"
+            }
             Cure::Mount => "; it needs CAP_SYS_ADMIN: run as root, or in a user namespace (bpfdev wrap)",
             Cure::Links => "; --link DIR chooses another directory, --no-link makes no symlinks",
             Cure::OtherDaemon => "; another bpfdev serves there: stop it, or choose another --mount DIR",
@@ -200,6 +202,8 @@ impl Daemon {
             network: options.network.clone(),
             clock: options.clock.clone(),
             helpers: options.helpers,
+            max_piece: max_piece(),
+            page: page_size(),
         };
         let session = Session::new(Channel::new(device), config).map_err(failed("serve"))?;
         let mux = Mux::new(session, ours, opens.clone(), stop.clone()).map_err(failed("serve"))?;
@@ -224,12 +228,8 @@ impl Daemon {
         };
         let mut config = fuser::Config::default();
         config.n_threads = Some(1);
-        let directory = fuser::Session::from_fd(
-            Namespace::new(access, opens),
-            fusers,
-            fuser::SessionACL::All,
-            config,
-        );
+        let directory =
+            fuser::Session::from_fd(Namespace::new(access, opens), fusers, fuser::SessionACL::All, config);
         let directory = directory.and_then(fuser::Session::spawn).map_err(failed("serve the directory"))?;
         daemon.directory = Some(directory);
         if let Some(link) = &options.link {
@@ -270,7 +270,7 @@ impl Daemon {
 
     fn shut_down(&mut self) -> io::Result<End> {
         self.links = None;
-        let by_itself = self.character.as_ref().is_some_and(JoinHandle::is_finished);
+        let by_itself = self.ended.read().is_ok();
         if by_itself {
             self.mount.lost();
         }
@@ -292,12 +292,27 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        if self.character.is_some() {
-            if let Err(error) = self.shut_down() {
-                tracing::warn!(%error, "the device could not be shut down in order");
-            }
+        if self.character.is_some()
+            && let Err(error) = self.shut_down()
+        {
+            tracing::warn!(%error, "the device could not be shut down in order");
         }
     }
+}
+
+fn page_size() -> usize {
+    match nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE) {
+        Ok(Some(size)) => usize::try_from(size).unwrap_or(4096),
+        _ => 4096,
+    }
+}
+
+/// The most the kernel asks for at once, bytes: what we tell it, or the administrator's limit of pages.
+fn max_piece() -> usize {
+    let limit = std::fs::read_to_string("/proc/sys/fs/fuse/max_pages_limit").ok();
+    // A kernel without that file takes 256 pages.
+    let pages = limit.and_then(|text| text.trim().parse::<usize>().ok()).unwrap_or(256);
+    (namespace::MAX_WRITE as usize).min(pages.saturating_mul(page_size()))
 }
 
 /// A reader may sleep for ever. A kernel that limits how long a request may take would end the whole mount then.

@@ -166,10 +166,10 @@ impl Drop for Links {
     fn drop(&mut self) {
         for (link, target) in self.made.drain(..) {
             // Only while it is ours: another daemon, or the administrator, may have put something else there.
-            if fs::read_link(&link).is_ok_and(|now| now == target) {
-                if let Err(error) = fs::remove_file(&link) {
-                    tracing::warn!(link = %link.display(), %error, "cannot remove the symlink");
-                }
+            if fs::read_link(&link).is_ok_and(|now| now == target)
+                && let Err(error) = fs::remove_file(&link)
+            {
+                tracing::warn!(link = %link.display(), %error, "cannot remove the symlink");
             }
         }
     }
@@ -209,8 +209,10 @@ mod tests {
         assert_eq!(fs::read_link(scratch.0.join("bpf0")).unwrap(), mount.join("bpf0"));
         assert_eq!(links.paths().count(), names::all().count() - 2);
         drop(links);
-        let mut left: Vec<_> =
-            fs::read_dir(&scratch.0).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let mut left: Vec<_> = fs::read_dir(&scratch.0)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
         left.sort();
         assert_eq!(left, ["bpf", "bpf1"], "what was not ours is still there, the rest is gone");
     }

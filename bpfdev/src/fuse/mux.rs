@@ -159,10 +159,8 @@ impl Mux {
                 self.opening.insert(header.unique, header);
             }
             // Ours first: what the file still holds is given up in order, then the kernel hears that it is closed.
-            opcode::RELEASE => {
-                if wire::first_u64(body).is_some_and(|fh| self.session.released(fh)) {
-                    self.opens.give_back();
-                }
+            opcode::RELEASE if wire::first_u64(body).is_some_and(|fh| self.session.released(fh)) => {
+                self.opens.give_back();
             }
             opcode::INIT => self.init = Some(header.unique),
             _ => {}

@@ -14,8 +14,7 @@ pub fn all() -> impl Iterator<Item = String> {
 /// Whether this name is a node's: one way to write each number.
 pub fn is_node(name: &str) -> bool {
     let Some(number) = name.strip_prefix(CLONE) else { return false };
-    number.is_empty()
-        || number.parse::<u32>().is_ok_and(|n| n < NUMBERED && n.to_string() == number)
+    number.is_empty() || number.parse::<u32>().is_ok_and(|n| n < NUMBERED && n.to_string() == number)
 }
 
 #[cfg(test)]

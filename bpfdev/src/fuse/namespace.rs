@@ -127,7 +127,9 @@ impl Filesystem for Namespace {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
         match config.set_max_write(MAX_WRITE) {
             Ok(_) => Ok(()),
-            Err(nearest) => Err(io::Error::other(format!("max_write of {MAX_WRITE} refused, {nearest} offered"))),
+            Err(nearest) => {
+                Err(io::Error::other(format!("max_write of {MAX_WRITE} refused, {nearest} offered")))
+            }
         }
     }
 

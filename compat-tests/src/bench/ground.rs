@@ -146,7 +146,12 @@ impl Ground {
     }
 
     /// One run of one subject.
-    fn measure(&mut self, subject: Subject, workload: Workload, order: Order) -> anyhow::Result<(Sent, Tally)> {
+    fn measure(
+        &mut self,
+        subject: Subject,
+        workload: Workload,
+        order: Order,
+    ) -> anyhow::Result<(Sent, Tally)> {
         let [senders, readers] = self.cpus;
         let read = ReadPart {
             subject,
@@ -161,7 +166,8 @@ impl Ground {
         let part = Part { cpu: readers, role: Role::Read(read) };
         let mut reader = Running::start(&part, Some(&self.namespace))?;
         self.sender.say(&order)?;
-        let sent: Sent = self.sender.hear(Duration::from_secs(60))?.context("the sender does not come to an end")?;
+        let sent: Sent =
+            self.sender.hear(Duration::from_secs(60))?.context("the sender does not come to an end")?;
         let tally = match reader.hear(LINGER)? {
             Some(tally) => tally,
             None => {

@@ -77,11 +77,16 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     let plan = match &args.solo {
         Some(words) => {
             let w: Vec<&str> = words.split(',').collect();
-            let subject = serde_json::from_value(serde_json::Value::String(w[0].into()))?;
+            let subjects: Vec<subject::Subject> = w[0].split('+').map(|s| serde_json::from_value(serde_json::Value::String(s.into())).unwrap()).collect();
             let frame = w[1].parse()?;
             let workload = serde_json::from_value(serde_json::Value::String(w[2].into()))?;
             let rate = w[3].parse().ok();
-            Plan { cases: vec![(plan::Case { frame, workload, rate }, Box::leak(Box::new([subject])))], rounds: args.rounds, millis: 2000, latencies: 0 }
+            Plan {
+                cases: vec![(plan::Case { frame, workload, rate }, Box::leak(subjects.into_boxed_slice()))],
+                rounds: args.rounds,
+                millis: w.get(4).map_or(1000, |m| m.parse().unwrap()),
+                latencies: 0,
+            }
         }
         None => plan,
     };

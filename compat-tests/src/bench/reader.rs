@@ -19,7 +19,6 @@ use super::part::{ReadPart, clock, now, tell, when_told_to_stop};
 use super::subject::{Subject, Tally};
 use super::{RING, device, emulated, sys};
 
-
 /// The read time-out of those that have one: what tcpdump asks for.
 pub const TIMEOUT: Duration = Duration::from_millis(100);
 /// A reader that has found packets and has no kernel to collect them for it comes back after so long.
@@ -69,7 +68,8 @@ impl Gauge {
     #[inline]
     pub fn packet(&mut self, data: &[u8]) {
         if self.latency {
-            self.latencies.extend(frame::stamped(data).zip(now().ok()).map(|(then, now)| now.saturating_sub(then)));
+            self.latencies
+                .extend(frame::stamped(data).zip(now().ok()).map(|(then, now)| now.saturating_sub(then)));
         }
         self.work.packet(data);
     }

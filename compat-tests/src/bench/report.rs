@@ -147,9 +147,11 @@ impl Report {
                 )
             })
             .collect();
-        lines.extend(self.latency.iter().filter(|row| row.offered != row.received + row.dropped).map(|row| {
-            format!("latency, {}: {} of {} packets", row.subject.name().trim(), row.received, row.offered)
-        }));
+        lines.extend(self.latency.iter().filter(|row| row.offered != row.received + row.dropped).map(
+            |row| {
+                format!("latency, {}: {} of {} packets", row.subject.name().trim(), row.received, row.offered)
+            },
+        ));
         lines
     }
 
@@ -165,7 +167,10 @@ impl Report {
                 };
                 let name = row.subject.name();
                 if let Some(ratio) = row.ratio.filter(|ratio| ratio.median > limit) {
-                    lines.push(format!("{case}: {name} costs {:.2} times libpcap (limit {limit})", ratio.median));
+                    lines.push(format!(
+                        "{case}: {name} costs {:.2} times libpcap (limit {limit})",
+                        ratio.median
+                    ));
                 }
                 if row.subject.is_device() && case.rate == Some(CHECK_PACE) && row.dropped > 0 {
                     lines.push(format!("{case}: {name} dropped {} packets", row.dropped));
@@ -290,7 +295,8 @@ mod tests {
 
     #[test]
     fn the_table_has_a_line_for_each_subject() {
-        let text = report(SMALL, &[run(Subject::Libpcap, 5_000, 0), run(Subject::Device, 9_000, 0)]).to_string();
+        let text =
+            report(SMALL, &[run(Subject::Libpcap, 5_000, 0), run(Subject::Device, 9_000, 0)]).to_string();
         let line = text.lines().find(|line| line.contains("(c)")).unwrap();
         assert!(line.contains("90 (90-90)") && line.contains("1.80 (1.80-1.80)"), "{text}");
     }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-use super::part::{now, tell};
 use super::frame;
+use super::part::{now, tell};
 use super::sys::{AT_ONCE, PacketSender};
 
 /// What to send.

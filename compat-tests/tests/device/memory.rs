@@ -20,7 +20,9 @@ const NOWHERE: usize = 8;
 fn a_bad_pointer_is_efault_but_in_a_filter_einval() {
     let (device, wire) = (Device::start(&[]), Wire::new());
     let bpf = wire.bound(&device);
-    for request in [number::GBLEN, number::IMMEDIATE, number::SETIF, number::GSTATS, number::SETF, number::GDLTLIST] {
+    for request in
+        [number::GBLEN, number::IMMEDIATE, number::SETIF, number::GSTATS, number::SETF, number::GDLTLIST]
+    {
         assert_eq!(errno(bpf.ioctl_at(request, NOWHERE)), Some(libc::EFAULT), "{request:#x}");
     }
     for request in [number::BSD_GBLEN, number::BSD_IMMEDIATE, number::BSD_SETF, number::BSD_GSTATS] {
@@ -33,7 +35,10 @@ fn a_bad_pointer_is_efault_but_in_a_filter_einval() {
     assert_eq!(errno(bpf.ioctl(number::GDLTLIST, inside(8))), Some(libc::EFAULT), "the list");
     assert_eq!(bpf.ioctl(number::SETF, inside(0)).unwrap().count, 0, "no instructions, nothing read");
     for request in [0x5401, 0x8936, 0xc020_4242, 0, u32::MAX] {
-        assert_eq!(errno(bpf.ioctl_at(request, NOWHERE)).map(|e| e == libc::EINVAL || e == libc::EFAULT), Some(true));
+        assert_eq!(
+            errno(bpf.ioctl_at(request, NOWHERE)).map(|e| e == libc::EINVAL || e == libc::EFAULT),
+            Some(true)
+        );
     }
     wire.send(&frame(60, 1));
     assert_eq!(frames(&bpf.read().unwrap()), [frame(60, 1)], "it still works");
@@ -43,12 +48,11 @@ fn a_bad_pointer_is_efault_but_in_a_filter_einval() {
 #[serial]
 fn bsd_numbers_work_in_every_dialect_that_has_them() {
     let wire = Wire::new();
-    for (abi, set_if, stats) in [
-        ("linux", number::BSD_SETIF, number::BSD_GSTATS),
-        ("freebsd", number::BSD_SETIF, number::BSD_GSTATS),
-        ("netbsd", number::BSD_SETIF_NETBSD, number::BSD_GSTATS_NETBSD),
-        ("netbsd7", number::BSD_SETIF_NETBSD, number::BSD_GSTATS_NETBSD),
-    ] {
+    let freebsd = [number::BSD_SETIF, number::BSD_GSTATS, number::BSD_GDLTLIST];
+    let netbsd = [number::BSD_SETIF_NETBSD, number::BSD_GSTATS_NETBSD, number::BSD_GDLTLIST_NETBSD];
+    for (abi, [set_if, stats, dlt_list]) in
+        [("linux", freebsd), ("freebsd", freebsd), ("netbsd", netbsd), ("netbsd7", netbsd)]
+    {
         let device = Device::start(&["--abi", abi]);
         let bpf = device.open();
         assert_eq!(bpf.u32(number::BSD_SBLEN, 8192), 8192, "{abi}: in and out");
@@ -64,7 +68,7 @@ fn bsd_numbers_work_in_every_dialect_that_has_them() {
         bpf.ioctl(number::BSD_SETF, CountAndPointer { count: 1, pointer }).unwrap();
         let mut room = [0u32; 4];
         let pointer = room.as_mut_ptr().expose_provenance() as u64;
-        let list = bpf.ioctl(number::BSD_GDLTLIST, CountAndPointer { count: 4, pointer }).unwrap();
+        let list = bpf.ioctl(dlt_list, CountAndPointer { count: 4, pointer }).unwrap();
         assert!(list.count >= 1, "{abi}");
         assert_eq!(std::hint::black_box(&room)[0], 1, "{abi}: the list is written");
         wire.send(&frame(60, 1));

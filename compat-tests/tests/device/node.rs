@@ -1,7 +1,6 @@
 //! A served device in a namespace of its own, and who plays on it.
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -112,6 +111,7 @@ impl Device {
 impl Drop for Device {
     fn drop(&mut self) {
         if !matches!(self.child.try_wait(), Ok(None)) {
+            let _ = std::fs::remove_file(&self.log);
             return;
         }
         kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM).unwrap();
@@ -157,7 +157,11 @@ impl Wire {
         let end = Instant::now() + SOON;
         loop {
             let mut buf = vec![0; 65536];
-            match nix::sys::socket::recv(self.far.as_raw_fd(), &mut buf, nix::sys::socket::MsgFlags::MSG_DONTWAIT) {
+            match nix::sys::socket::recv(
+                self.far.as_raw_fd(),
+                &mut buf,
+                nix::sys::socket::MsgFlags::MSG_DONTWAIT,
+            ) {
                 Ok(n) if buf[12..14] == ETHERTYPE.to_be_bytes() && n >= 14 => {
                     buf.truncate(n);
                     return buf;
@@ -176,10 +180,6 @@ impl Wire {
     pub fn bound(&self, device: &Device) -> Bpf {
         let node = device.node();
         self.ns.enter(|| Bpf::immediate(&node, "veth0")).unwrap()
-    }
-
-    pub fn udp(&self, address: &str) -> UdpSocket {
-        self.ns.enter(|| UdpSocket::bind(address).unwrap()).unwrap()
     }
 
     /// Runs the C client in the namespace until it says that it is ready.
@@ -256,7 +256,8 @@ pub fn client_program(ilp32: bool) -> &'static Path {
     static PROGRAMS: [OnceLock<PathBuf>; 2] = [OnceLock::new(), OnceLock::new()];
     PROGRAMS[usize::from(ilp32)].get_or_init(|| {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let program = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(if ilp32 { "client32" } else { "client" });
+        let program =
+            PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(if ilp32 { "client32" } else { "client" });
         let mut cc = Command::new("cc");
         cc.args(["-Wall", "-Wextra", "-Werror", "-O1"]).arg(if ilp32 { "-m32" } else { "-m64" });
         cc.arg("-I").arg(here.join("../bpfdev/include")).arg("-o").arg(&program);

@@ -34,7 +34,11 @@ fn the_hosts_interfaces_are_not_seen_from_another_namespace() {
     let bpf = device.open();
     let host = Namespace::of_this_thread().unwrap();
     assert_ne!(host.id().unwrap(), wire.ns.id().unwrap());
-    assert_eq!(bpf.set_if("onlyhere").unwrap_err().raw_os_error(), Some(libc::ENXIO), "nor this from the host");
+    assert_eq!(
+        bpf.set_if("onlyhere").unwrap_err().raw_os_error(),
+        Some(libc::ENXIO),
+        "nor this from the host"
+    );
     wire.ns.enter(|| bpf.set_if("onlyhere").unwrap()).unwrap();
     for link in host.rtnl().unwrap().list().unwrap() {
         if link.name != "lo" && link.name != "veth0" {
@@ -42,7 +46,11 @@ fn the_hosts_interfaces_are_not_seen_from_another_namespace() {
             assert_eq!(error.raw_os_error(), Some(libc::ENXIO), "{}", link.name);
         }
     }
-    assert_eq!(bpf.ioctl(number::GETIF, Ifreq::<40>::named("")).unwrap().name(), "onlyhere", "nothing changed");
+    assert_eq!(
+        bpf.ioctl(number::GETIF, Ifreq::<40>::named("")).unwrap().name(),
+        "onlyhere",
+        "nothing changed"
+    );
 }
 
 #[test]
@@ -98,8 +106,10 @@ fn without_a_group_the_device_is_roots() {
 fn every_open_of_every_name_is_a_descriptor_of_its_own() {
     use std::os::unix::fs::MetadataExt;
     let device = Device::start(&[]);
-    let mut names: Vec<_> =
-        std::fs::read_dir(&device.dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = std::fs::read_dir(&device.dir)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     assert_eq!(names.len(), 17);
     assert_eq!(names[..3], ["bpf", "bpf0", "bpf1"]);

@@ -34,14 +34,6 @@ pub struct CountAndPointer {
     pub pointer: u64,
 }
 
-/// `struct timeval`.
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-pub struct Timeval {
-    pub sec: i64,
-    pub usec: i64,
-}
-
 /// The numbers of net/bpf.h as Linux puts them together.
 pub mod number {
     const fn io(dir: u32, nr: u32, size: u32) -> u32 {
@@ -54,16 +46,12 @@ pub mod number {
     pub const SBLEN: u32 = io(INOUT, 102, 4);
     pub const SETF: u32 = io(IN, 103, 16);
     pub const FLUSH: u32 = io(0, 104, 0);
-    pub const PROMISC: u32 = io(0, 105, 0);
-    pub const GDLT: u32 = io(OUT, 106, 4);
     pub const GETIF: u32 = io(OUT, 107, 40);
     pub const SETIF: u32 = io(IN, 108, 40);
     pub const SETIF32: u32 = io(IN, 108, 32);
     pub const SRTIMEOUT: u32 = io(IN, 109, 16);
-    pub const GRTIMEOUT: u32 = io(OUT, 110, 16);
     pub const GSTATS: u32 = io(OUT, 111, 8);
     pub const IMMEDIATE: u32 = io(IN, 112, 4);
-    pub const VERSION: u32 = io(OUT, 113, 4);
     pub const GDLTLIST: u32 = io(INOUT, 121, 16);
     pub const SHDRCMPLT: u32 = io(IN, 117, 4);
     pub const SDIRECTION: u32 = io(IN, 119, 4);
@@ -85,6 +73,7 @@ pub mod number {
     pub const BSD_IMMEDIATE: u32 = bsd(4, 112, 4);
     pub const BSD_VERSION: u32 = bsd(2, 113, 4);
     pub const BSD_GDLTLIST: u32 = bsd(6, 121, 16);
+    pub const BSD_GDLTLIST_NETBSD: u32 = bsd(6, 119, 16);
 }
 
 /// An open node.

@@ -113,6 +113,14 @@ mod tests {
     }
 
     #[test]
+    #[cfg(not(feature = "expr"))]
+    fn without_libpcap_an_expression_is_a_usage_error_that_names_the_way() {
+        let error = program(None, &["arp".into()], Linktype::EN10MB, 1, &cbpf::LINUX_ABI).unwrap_err();
+        assert!(error.is::<crate::cli::UsageError>(), "exit status 2");
+        assert!(error.to_string().contains("tcpdump -ddd 'arp' | bpfdev capture --ddd -"), "{error}");
+    }
+
+    #[test]
     #[cfg(feature = "expr")]
     fn an_expression_becomes_the_program_tcpdump_prints() {
         let words = ["tcp".to_owned(), "and dst port 7070".to_owned()];

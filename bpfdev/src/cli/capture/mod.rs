@@ -123,10 +123,11 @@ pub fn run(args: CaptureArgs) -> anyhow::Result<ExitCode> {
     let stop = Stop::on_signals()?;
     let mut feed = args.feed(&stop)?;
     if args.list_data_link_types {
-        println!("Data link types for {} (use option -y to set):", feed.interface());
+        let mut text = format!("Data link types for {} (use option -y to set):\n", feed.interface());
         for linktype in feed.linktypes()? {
-            println!("  {}", filter::describe(linktype));
+            text += &format!("  {}\n", filter::describe(linktype));
         }
+        io::stdout().write_all(text.as_bytes()).or_else(closed)?;
         return Ok(ExitCode::SUCCESS);
     }
     let (linktype, snaplen) = (feed.linktype(), args.snaplen());
