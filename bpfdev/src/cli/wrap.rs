@@ -63,11 +63,9 @@ fn supervise(mut command: Child, daemon: &mut Daemon, signals: &Signals) -> anyh
         if let Some(status) = command.try_wait()? {
             return Ok(status);
         }
-        if serving {
-            if let Some(status) = daemon.ended()? {
-                serving = false;
-                eprintln!("bpfdev wrap: the daemon ended ({status}): /dev/bpf is gone");
-            }
+        if serving && let Some(status) = daemon.ended()? {
+            serving = false;
+            eprintln!("bpfdev wrap: the daemon ended ({status}): /dev/bpf is gone");
         }
         if let Some(signal) = signals.next()? {
             // The command has not been waited for, so its pid is still its own.
