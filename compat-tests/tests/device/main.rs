@@ -13,3 +13,4 @@ mod place;
 mod program;
 mod sleep;
 mod sys;
+mod traffic;
