@@ -149,6 +149,12 @@ impl Judges {
         }
     }
 
+    /// The judge of frame `number` where that needs no thought: nothing has changed for a while.
+    #[inline]
+    pub fn settled(&self, number: u64) -> Option<&Judge> {
+        (self.earlier.is_empty() && self.doubt.is_none() && !self.discards(number)).then_some(&self.present)
+    }
+
     /// Whether frame `number` is to be dropped.
     #[inline]
     pub fn discards(&self, number: u64) -> bool {

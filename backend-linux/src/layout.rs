@@ -42,6 +42,11 @@ impl Layout {
         Layout { block_size: BLOCK as u32, blocks: blocks as u32, frame_size: frame_size as u32 }
     }
 
+    /// As many of its blocks as `bytes` octets hold, at least one.
+    pub fn with_len(self, bytes: usize) -> Layout {
+        Layout { blocks: (bytes.min(RING_MAX) / BLOCK).max(1) as u32, ..self } // far below 4 GiB
+    }
+
     /// Half as many blocks; `None` when there is only one.
     pub fn halved(self) -> Option<Layout> {
         (self.blocks > 1).then_some(Layout { blocks: self.blocks / 2, ..self })
@@ -101,6 +106,14 @@ mod tests {
             last = Some(end);
         }
         assert_eq!(layout.offset(layout.frames()), 0, "after the last comes the first");
+    }
+
+    #[test]
+    fn a_ring_has_the_size_asked_for() {
+        let layout = Layout::new(1500, 4096, 18);
+        assert_eq!(layout.with_len(16 << 20).len(), 16 << 20);
+        assert_eq!(layout.with_len(0).blocks, 1);
+        assert_eq!(layout.with_len(usize::MAX).len(), RING_MAX);
     }
 
     #[test]

@@ -29,6 +29,9 @@ const LOOPBACK_EXCESS: u32 = 10;
 /// writing at once.
 const GAP: u32 = 1024;
 
+/// What makes a frame one for [`Receiver::take`]: it came another way, or lacks something.
+const SPECIAL: u32 = libc::TP_STATUS_COPY | libc::TP_STATUS_VLAN_VALID | libc::TP_STATUS_CSUMNOTREADY;
+
 /// Where the packet that is lent now lies.
 #[derive(Clone, Copy, Debug)]
 struct Found {
@@ -177,8 +180,31 @@ impl Receiver {
         }
     }
 
-    /// Makes a packet of the present frame, whose status this is; `None` when there is none in it for a client.
+    /// What [`Receiver::take`] would find in the present frame, in the fewest steps: most packets are whole, lie in the
+    /// ring as they are to be, and have the judge that all have. `None`: it must look itself.
     #[inline]
+    fn plain(&self, status: u32) -> Option<Found> {
+        if status & SPECIAL != 0 || matches!(self.kind, LinkKind::Loopback(_)) {
+            return None;
+        }
+        let judge = self.judges.settled(self.number)?;
+        let octets = self.ring.octets()?;
+        let header = Header::read(status, octets)?;
+        let (captured, len) = (header.snaplen, header.len);
+        let start = usize::from(header.mac).checked_sub(SKIPPED)?;
+        let end = start + captured as usize;
+        let frame = octets.get(start..end).filter(|_| captured == len)?;
+        let packet = Captured { captured, len, tag_restored: false, copied: false };
+        let (verdict, kept) = match judge.verdict(packet, frame, len) {
+            Verdict::Accept(n) => (Some(n), frame.len().min(n as usize)),
+            Verdict::Undecided => (None, frame.len()),
+            Verdict::Reject => return None,
+        };
+        Some(Found { copied: false, start, end: start + kept, wirelen: len, verdict, header })
+    }
+
+    /// Makes a packet of the present frame, whose status this is; `None` when there is none in it for a client.
+    #[inline(never)]
     fn take(&mut self, status: u32) -> Option<Found> {
         let header = Header::read(status, self.ring.frame()?)?;
         let copied = header.has(libc::TP_STATUS_COPY);
@@ -287,14 +313,14 @@ impl PacketSource for Receiver {
             let status = self.ring.status()?;
             self.budget = self.budget.checked_sub(1)?;
             self.taken = true;
-            if let Some(found) = self.take(status) {
+            if let Some(found) = self.plain(status).or_else(|| self.take(status)) {
                 break found;
             }
         };
         let header = found.header;
         let stamp = i64::from(header.sec) * 1_000_000_000 + i64::from(header.nsec);
         let arrival = self.arrival(stamp);
-        let octets = if found.copied { self.scratch.as_slice() } else { self.ring.frame()? };
+        let octets = if found.copied { self.scratch.as_slice() } else { self.ring.octets()? };
         Some(Packet {
             timestamp: Timestamp { sec: header.sec.into(), nsec: header.nsec },
             arrival,

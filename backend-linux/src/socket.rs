@@ -33,6 +33,8 @@ pub struct PacketSockets {
     pub plan: PlanChoice,
     /// What is done with packets whose checksum the kernel has not filled in.
     pub checksum: Checksum,
+    /// Octets of the receive ring; `None`: as many as two of the descriptor's buffers full of short packets need.
+    pub ring_bytes: Option<usize>,
 }
 
 impl Network for PacketSockets {
@@ -101,6 +103,7 @@ impl PacketSocket {
         let mtu = interface::state(socket.as_fd(), index).map_err(failed("asking the MTU of"))?.mtu;
 
         let layout = Layout::new(mtu as usize, config.bufsize, config.record_overhead);
+        let layout = options.ring_bytes.map_or(layout, |bytes| layout.with_len(bytes));
         let receiver = Receiver::new(socket, layout, config.bufsize, kind, options.checksum, Judge::All)
             .map_err(failed("making a receive ring for"))?;
         let transmitter = Transmitter::new(sender, name.clone(), index, kind);

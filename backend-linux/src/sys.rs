@@ -209,12 +209,45 @@ pub(crate) fn membarrier_global() -> io::Result<()> {
 pub(crate) struct RingMap {
     base: NonNull<u8>,
     layout: Layout,
-    /// Number of the present frame, below `layout.frames()`.
+    /// The present frame.
+    present: Place,
+    /// The frame [`AHEAD`] of it, which the processor is told to fetch.
+    ahead: Place,
+}
+
+/// How many frames ahead the processor is told to fetch one. Frames lie too far apart for it to see by itself which
+/// comes next, and each was last written by another CPU.
+const AHEAD: u32 = 16;
+
+/// A frame's place in the ring.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// Its number, below `layout.frames()`.
     frame: u32,
     /// Where it begins: always `layout.offset(frame)`, kept because that divides.
     offset: usize,
     /// Frames of its block that follow it.
     left: u32,
+}
+
+impl Place {
+    fn new(layout: &Layout, frame: u32) -> Place {
+        let frame = frame % layout.frames();
+        let left = layout.per_block() - 1 - frame % layout.per_block();
+        Place { frame, offset: layout.offset(frame), left }
+    }
+
+    /// Goes on to the next frame.
+    #[inline]
+    fn advance(&mut self, layout: &Layout) {
+        self.frame += 1;
+        self.offset += layout.frame_size as usize;
+        if let Some(left) = self.left.checked_sub(1) {
+            self.left = left;
+        } else {
+            *self = Place::new(layout, self.frame);
+        }
+    }
 }
 
 // SAFETY: the mapping is owned by this value alone, is of the whole process, and is no thread's in particular.
@@ -239,7 +272,7 @@ impl RingMap {
             return Err(io::Error::last_os_error());
         }
         let base = NonNull::new(base.cast()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
-        Ok(RingMap { base, layout, frame: 0, offset: 0, left: layout.per_block() - 1 })
+        Ok(RingMap { base, layout, present: Place::new(&layout, 0), ahead: Place::new(&layout, AHEAD) })
     }
 
     /// Number of frames.
@@ -262,15 +295,26 @@ impl RingMap {
     #[inline]
     pub fn status(&self) -> Option<u32> {
         // Acquire: what the kernel wrote before it set the status is seen.
-        let status = self.status_word(self.offset).load(Ordering::Acquire);
+        let status = self.status_word(self.present.offset).load(Ordering::Acquire);
         (status & libc::TP_STATUS_USER != 0).then_some(status)
     }
 
     /// Whether the frame `ahead` of the present one is ours.
     pub fn is_ours(&self, ahead: u32) -> bool {
-        let frame = (u64::from(self.frame) + u64::from(ahead)) % u64::from(self.frames());
+        let frame = (u64::from(self.present.frame) + u64::from(ahead)) % u64::from(self.frames());
         let offset = self.layout.offset(frame as u32); // below frames(), a u32
         self.status_word(offset).load(Ordering::Acquire) & libc::TP_STATUS_USER != 0
+    }
+
+    /// [`RingMap::frame`], to be read only.
+    #[inline]
+    pub fn octets(&self) -> Option<&[u8]> {
+        self.status()?;
+        let len = self.layout.frame_size as usize - 4;
+        // SAFETY: as in `frame`: inside the mapping.
+        let start = unsafe { self.base.add(self.present.offset + 4) };
+        // SAFETY: as in `frame`, but shared: neither the kernel nor we write there while `self` is borrowed.
+        Some(unsafe { std::slice::from_raw_parts(start.as_ptr(), len) })
     }
 
     /// Octets of the present frame behind its status word, if the frame is ours: index 0 is the frame's octet 4.
@@ -280,11 +324,29 @@ impl RingMap {
         let len = self.layout.frame_size as usize - 4;
         // SAFETY: the present frame is in the mapping, and four octets on is still inside it (frame_size is at least
         // 128, see Layout).
-        let start = unsafe { self.base.add(self.offset + 4) };
+        let start = unsafe { self.base.add(self.present.offset + 4) };
         // SAFETY: the octets are inside the frame and so inside the mapping. The frame is ours, so the kernel does not
         // write there until give_back() stores the status, which needs `self` and so comes after this borrow; no other
         // reference into the mapping exists while `self` is borrowed mutably. The kernel's pages are initialised.
         Some(unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), len) })
+    }
+
+    /// Has the processor fetch the head of the frame at `offset`, and the first octets of its packet.
+    #[inline]
+    fn prefetch(&self, offset: usize) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::{_MM_HINT_ET0, _MM_HINT_T0, _mm_prefetch};
+            let address = self.base.as_ptr().wrapping_add(offset);
+            // SAFETY: it is a hint: it reads nothing as far as the program goes, and faults at no address.
+            unsafe { _mm_prefetch::<_MM_HINT_ET0>(address.cast::<i8>()) };
+            for line in [64, 128] {
+                // SAFETY: as above.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(address.wrapping_add(line).cast::<i8>()) };
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = offset;
     }
 
     /// Gives the present frame back to the kernel, if it is ours, and goes on to the next.
@@ -294,18 +356,10 @@ impl RingMap {
             return;
         }
         // Release: our reads and writes of the frame are over before the kernel may write there.
-        self.status_word(self.offset).store(libc::TP_STATUS_KERNEL, Ordering::Release);
-        self.frame += 1;
-        self.offset += self.layout.frame_size as usize;
-        if let Some(left) = self.left.checked_sub(1) {
-            self.left = left;
-            return;
-        }
-        if self.frame >= self.frames() {
-            self.frame = 0;
-        }
-        self.left = self.layout.per_block() - 1;
-        self.offset = self.layout.offset(self.frame);
+        self.status_word(self.present.offset).store(libc::TP_STATUS_KERNEL, Ordering::Release);
+        self.present.advance(&self.layout);
+        self.ahead.advance(&self.layout);
+        self.prefetch(self.ahead.offset);
     }
 }
 

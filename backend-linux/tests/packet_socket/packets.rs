@@ -180,7 +180,9 @@ fn udp_datagram(checksum: Checksum, plan: PlanChoice) -> Vec<u8> {
     rtnl.add_address("v1", "192.0.2.2".parse().unwrap(), 24).unwrap();
     let filter = Some(only(0x0800, 1500));
     let config = TapConfig { filter, ..config() };
-    let mut far = tap_with(&there, "v1", &config, PacketSockets { plan, checksum }).unwrap();
+    let mut far =
+        tap_with(&there, "v1", &config, PacketSockets { plan, checksum, ..PacketSockets::default() })
+            .unwrap();
     here.enter(|| {
         let socket = UdpSocket::bind("192.0.2.1:0").unwrap();
         socket.send_to(b"DHCPDISCOVER, nearly", "192.0.2.2:67").unwrap();

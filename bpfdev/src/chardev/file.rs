@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bpfdev_core::abi::{Call, Request, Response};
 use bpfdev_core::errno::Errno;
-use bpfdev_core::file::{Caller, Interest, OpenFile, PendingRead, ReadStep, Step, Task, Wants};
+use bpfdev_core::file::{Caller, Drained, Interest, OpenFile, PendingRead, ReadStep, Step, Task, Wants};
 use bpfdev_core::time::Moment;
 
 use super::caller::Attached;
@@ -116,10 +116,18 @@ impl File {
         }
     }
 
-    /// Moves packets in; gives their number as the descriptor counts them.
-    fn drain(&mut self, now: Moment) -> u64 {
+    /// Moves packets in, and answers whoever sleeps as soon as there is something for it; gives their number as the
+    /// descriptor counts them.
+    fn drain(&mut self, ports: &mut Ports, now: Moment) -> u64 {
         let before = self.open.descriptor().counters().received;
-        self.open.drain(now);
+        loop {
+            let asleep = !self.sleepers.is_empty() || self.polled.is_some();
+            let drained = self.open.drain_to_wake(asleep, now);
+            self.wake(ports, now);
+            if drained != Drained::Woken {
+                break;
+            }
+        }
         self.open.descriptor().counters().received.saturating_sub(before)
     }
 
@@ -134,8 +142,15 @@ impl File {
     }
 
     fn apply(&mut self, req: Req<'_>, ports: &mut Ports, now: Moment) {
-        self.drain(now);
-        self.wake(ports, now);
+        match req {
+            Req::Read { .. } | Req::Poll { .. } => {
+                self.drain(ports, now);
+            }
+            Req::Write { .. } | Req::Ioctl { .. } => {
+                self.open.drain(now);
+                self.wake(ports, now);
+            }
+        }
         match req {
             Req::Read { unique, read } => self.read(unique, read, ports, now),
             Req::Write { unique, data } => match self.open.write(&data, now) {
@@ -254,18 +269,16 @@ impl File {
         if self.open.is_busy() {
             return;
         }
-        let packets = self.drain(now);
+        let packets = self.drain(ports, now);
         self.feed.fired(packets, error, now);
-        self.wake(ports, now);
         self.follow(ports, now);
     }
 
     /// One of its timers is due.
     pub fn timer(&mut self, ports: &mut Ports, now: Moment) {
         if !self.open.is_busy() {
-            let packets = self.drain(now);
+            let packets = self.drain(ports, now);
             self.feed.woke(packets, now);
-            self.wake(ports, now);
         }
         self.follow(ports, now);
     }

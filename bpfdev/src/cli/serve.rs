@@ -119,7 +119,8 @@ pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn options(args: ServeArgs) -> anyhow::Result<ServeOptions> {
-    let network = Arc::new(PacketSockets { plan: args.plan, checksum: args.checksum });
+    let network =
+        Arc::new(PacketSockets { plan: args.plan, checksum: args.checksum, ..PacketSockets::default() });
     let gid = args.group.as_deref().map(group).transpose()?;
     let mode = args.mode.unwrap_or(if gid.is_some() { 0o660 } else { 0o600 });
     Ok(ServeOptions {

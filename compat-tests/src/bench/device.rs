@@ -14,6 +14,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::time::ClockId;
 
+use super::RING;
 use super::part::{Part, ReadPart, Role, Running, clock, tell, when_told_to_stop};
 use super::reader::{Gauge, TIMEOUT, records};
 use super::subject::Tally;
@@ -27,7 +28,7 @@ pub const BUFFER: usize = 512 * 1024;
 /// # Errors
 /// What was refused.
 pub fn serve(dir: &Path) -> anyhow::Result<()> {
-    let network = Arc::new(PacketSockets::default());
+    let network = Arc::new(PacketSockets { ring_bytes: Some(RING), ..PacketSockets::default() });
     let options = ServeOptions {
         mount: dir.to_owned(),
         link: None,

@@ -8,6 +8,7 @@ use bpfdev_core::abi::{Request, Response};
 use bpfdev_core::errno::Errno;
 use bpfdev_core::file::{Access, BpfFile, EmulatedFile};
 
+use super::RING;
 use super::device::BUFFER;
 use super::part::ReadPart;
 use super::reader::{Gauge, TIMEOUT, records};
@@ -18,7 +19,7 @@ use super::subject::Tally;
 /// # Errors
 /// The file's.
 pub fn read(part: &ReadPart, mut gauge: Gauge) -> anyhow::Result<Tally> {
-    let network = Arc::new(PacketSockets::default());
+    let network = Arc::new(PacketSockets { ring_bytes: Some(RING), ..PacketSockets::default() });
     let file = EmulatedFile::open(&LINUX, Access::ReadWrite, network, Arc::new(MonotonicClock));
     let ask = |request: Request| {
         file.ioctl(&request).map_err(|errno: Errno| anyhow::anyhow!("{request:?}: {errno:?}"))

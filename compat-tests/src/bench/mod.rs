@@ -43,9 +43,6 @@ pub struct BenchArgs {
     /// Fewer cases and packets: shows that everything works
     #[arg(long)]
     quick: bool,
-    /// TEMP
-    #[arg(long, hide = true)]
-    solo: Option<String>,
 }
 
 /// `bpfdev-compat bench-part JSON`, hidden: a process of the bench.
@@ -73,22 +70,6 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         (true, _) => Plan::check(args.rounds),
         (false, true) => Plan::quick(args.rounds),
         (false, false) => Plan::whole(args.rounds),
-    };
-    let plan = match &args.solo {
-        Some(words) => {
-            let w: Vec<&str> = words.split(',').collect();
-            let subjects: Vec<subject::Subject> = w[0].split('+').map(|s| serde_json::from_value(serde_json::Value::String(s.into())).unwrap()).collect();
-            let frame = w[1].parse()?;
-            let workload = serde_json::from_value(serde_json::Value::String(w[2].into()))?;
-            let rate = w[3].parse().ok();
-            Plan {
-                cases: vec![(plan::Case { frame, workload, rate }, Box::leak(subjects.into_boxed_slice()))],
-                rounds: args.rounds,
-                millis: w.get(4).map_or(1000, |m| m.parse().unwrap()),
-                latencies: 0,
-            }
-        }
-        None => plan,
     };
     let mut ground = Ground::new()?;
     let mut report = ground.run(&plan)?;

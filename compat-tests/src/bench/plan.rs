@@ -66,7 +66,7 @@ impl Plan {
 
     /// What [`violations`](super::report::Report::violations) judges.
     pub fn check(rounds: u32) -> Plan {
-        let paced = |frame, rate| Case { frame, workload: Workload::Touch, rate: Some(rate) };
+        let paced = |frame, rate| Case { frame, workload: Workload::Use, rate: Some(rate) };
         let mut cases: Vec<_> = SIZES.iter().map(|&frame| (paced(frame, PACE), CHECKED)).collect();
         cases.push((paced(64, CHECK_PACE), &[Subject::Device][..]));
         Plan { cases, rounds, millis: 400, latencies: 0 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{BpfFile, OpenFile, Step};
+use super::{BpfFile, OpenFile, Step, Wants};
 use crate::abi::{Abi, Request, Response};
 use crate::backend::{Network, Waiter};
 use crate::descriptor::{Caller, Interest, PendingRead, ReadStep, Ready};
@@ -39,6 +39,10 @@ struct Inner {
 
 /// While a sleeper waits on a tap, what other threads do to the file is noticed after this long at most.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// While packets flow into a buffer that must fill, so many are let come for one look; not with small buffers, whose taps
+/// are small.
+const NAP: Duration = Duration::from_millis(2);
+const NAP_BUFSIZE: usize = 0x8000;
 
 impl EmulatedFile {
     /// Opens the device of dialect `abi`; its interfaces are those of `network`.
@@ -90,13 +94,27 @@ impl EmulatedFile {
         result
     }
 
-    /// Sleeps until the tap may have packets or `deadline` comes.
-    fn sleep(&self, waiter: Option<Arc<dyn Waiter>>, now: Moment, deadline: Option<Moment>) {
-        let left = deadline.map_or(LOOK_AGAIN, |deadline| deadline.since(now).min(LOOK_AGAIN));
+    /// Sleeps until the tap may have packets or `deadline` comes; `packets` came out of it just now.
+    fn sleep(&self, inner: MutexGuard<'_, Inner>, packets: u64, now: Moment, deadline: Option<Moment>) {
+        let flow = packets > 1 && inner.file.wants() == Wants::Fill;
+        let nap = flow && inner.file.descriptor().bufsize() >= NAP_BUFSIZE;
+        let waiter = inner.waiter.clone().filter(|_| !nap);
+        drop(inner);
+        let longest = if nap { NAP } else { LOOK_AGAIN };
+        let left = deadline.map_or(longest, |deadline| deadline.since(now).min(longest));
         match waiter {
             Some(waiter) => waiter.wait(Some(left)),
             None => std::thread::sleep(left),
         }
+    }
+}
+
+impl Inner {
+    /// Moves packets in for a reader or poller, who has been `asleep`; their number.
+    fn drain(&mut self, asleep: bool, now: Moment) -> u64 {
+        let before = self.file.descriptor().counters().received;
+        self.file.drain_to_wake(asleep, now);
+        self.file.descriptor().counters().received.saturating_sub(before)
     }
 }
 
@@ -113,7 +131,7 @@ impl BpfFile for EmulatedFile {
         loop {
             let mut inner = self.lock();
             let now = self.clock.now();
-            inner.file.drain(now);
+            let packets = inner.drain(pending.is_some(), now);
             let nonblocking = inner.nonblocking;
             let pending = pending.get_or_insert_with(|| PendingRead::new(buf.len(), nonblocking));
             match inner.file.read(pending, now) {
@@ -127,11 +145,7 @@ impl BpfFile for EmulatedFile {
                 }
                 ReadStep::Nothing => return Ok(0),
                 ReadStep::Fail(errno) => return Err(errno),
-                ReadStep::Wait { deadline } => {
-                    let waiter = inner.waiter.clone();
-                    drop(inner);
-                    self.sleep(waiter, now, deadline);
-                }
+                ReadStep::Wait { deadline } => self.sleep(inner, packets, now, deadline),
             }
         }
     }
@@ -145,20 +159,19 @@ impl BpfFile for EmulatedFile {
 
     fn poll(&self, want: Interest, timeout: Option<Duration>) -> Result<Ready, Errno> {
         let deadline = timeout.and_then(|timeout| self.clock.now().checked_add(timeout));
+        let mut asleep = false;
         loop {
             let mut inner = self.lock();
             let now = self.clock.now();
-            inner.file.drain(now);
+            let packets = inner.drain(asleep, now);
             let ready = inner.file.poll(want, now);
             let over = timeout.is_some() && deadline.is_none_or(|deadline| deadline <= now);
             if ready != Ready::default() || over {
                 return Ok(ready);
             }
-            let timer = inner.file.next_event();
-            let waiter = inner.waiter.clone();
-            drop(inner);
-            let until = [deadline, timer].into_iter().flatten().min();
-            self.sleep(waiter, now, until);
+            let until = [deadline, inner.file.next_event()].into_iter().flatten().min();
+            asleep = true;
+            self.sleep(inner, packets, now, until);
         }
     }
 

@@ -11,7 +11,7 @@ mod task;
 use std::time::Duration;
 
 pub use emulated::{Access, EmulatedFile};
-pub use open::{OpenFile, Step, Wants};
+pub use open::{Drained, OpenFile, Step, Wants};
 pub use task::{Finished, Task};
 
 use crate::abi::{Request, Response};

@@ -43,12 +43,26 @@ pub enum Wants {
     Fill,
 }
 
+/// Why [`OpenFile::drain_to_wake`] came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// The tap has no more packets.
+    Empty,
+    /// A packet has woken a sleeper: answer it and go on.
+    Woken,
+    /// A buffer waits for its reader, and the tap keeps the rest for it.
+    Full,
+}
+
 /// One open of the device node.
 #[derive(Debug)]
 pub struct OpenFile {
     descriptor: Descriptor,
     tap: Option<Tap>,
     busy: bool,
+    /// The reader was woken later than the packet came that woke it, and those behind that one are still in the tap. It
+    /// could not take them in time, so they wait for it.
+    late: bool,
     /// A written frame that had to be changed.
     scratch: Vec<u8>,
 }
@@ -56,7 +70,13 @@ pub struct OpenFile {
 impl OpenFile {
     /// As open(2) leaves it.
     pub fn new(abi: &'static Abi) -> OpenFile {
-        OpenFile { descriptor: Descriptor::new(abi), tap: None, busy: false, scratch: Vec::new() }
+        OpenFile {
+            descriptor: Descriptor::new(abi),
+            tap: None,
+            busy: false,
+            late: false,
+            scratch: Vec::new(),
+        }
     }
 
     /// The descriptor.
@@ -72,27 +92,58 @@ impl OpenFile {
     /// Moves every packet the tap has into the descriptor. To be called before each request is applied: that makes
     /// draining on demand the same as draining at once.
     pub fn drain(&mut self, now: Moment) {
-        if let Some(tap) = &mut self.tap {
-            let mut gone = false;
-            let on_demand = tap.backend.capabilities().on_demand;
-            match tap.backend.try_batch() {
-                Ok(mut batch) => {
-                    while !on_demand || self.descriptor.has_room() {
-                        let Some(packet) = batch.next() else { break };
-                        self.descriptor.catch_packet(&packet);
-                    }
-                }
-                Err(TapError::Gone(_)) => gone = true,
-                // anything else the tap says is temporary: the next drain sees what there is
-                Err(_) => {}
-            }
-            if gone {
-                self.count_lost();
-                self.tap = None;
-                self.descriptor.interface_gone();
-            }
+        self.late = false;
+        self.move_in(false, now);
+    }
+
+    /// [`OpenFile::drain`] before a read or a poll, and while somebody is `asleep` in one. A sleeper is to be answered as
+    /// soon as a packet has woken it, not when the tap is empty: on a BSD it would be reading while the others come. Those
+    /// that have come by the time it is woken here, because we did not look earlier, wait in the tap for room instead of
+    /// being dropped.
+    pub fn drain_to_wake(&mut self, asleep: bool, now: Moment) -> Drained {
+        self.move_in(asleep, now)
+    }
+
+    fn move_in(&mut self, to_wake: bool, now: Moment) -> Drained {
+        let drained = self.move_packets(to_wake);
+        match drained {
+            Drained::Empty => self.late = false,
+            Drained::Woken => self.late = true,
+            Drained::Full => {}
         }
         self.descriptor.advance(now);
+        drained
+    }
+
+    fn move_packets(&mut self, to_wake: bool) -> Drained {
+        let Some(tap) = &mut self.tap else { return Drained::Empty };
+        let keeps = self.late || tap.backend.capabilities().on_demand;
+        let wakeups = self.descriptor.wakeups();
+        if keeps && !self.descriptor.has_room() {
+            return Drained::Full;
+        }
+        let error = match tap.backend.try_batch() {
+            Ok(mut batch) => {
+                while let Some(packet) = batch.next() {
+                    self.descriptor.catch_packet(&packet);
+                    if to_wake && self.descriptor.wakeups() != wakeups {
+                        return Drained::Woken;
+                    }
+                    if keeps && !self.descriptor.has_room() {
+                        return Drained::Full;
+                    }
+                }
+                return Drained::Empty;
+            }
+            Err(error) => error,
+        };
+        // anything else the tap says is temporary: the next drain sees what there is
+        if matches!(error, TapError::Gone(_)) {
+            self.count_lost();
+            self.tap = None;
+            self.descriptor.interface_gone();
+        }
+        Drained::Empty
     }
 
     /// Applies a request. [`OpenFile::drain`] has been called.
@@ -328,4 +379,58 @@ fn changed<'a>(scratch: &'a mut Vec<u8>, frame: &'a [u8], checked: Frame, addres
         scratch[12..14].copy_from_slice(&payload.to_be_bytes());
     }
     scratch
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::abi::linux::LINUX;
+    use crate::loopback::LoopbackNetwork;
+    use crate::time::SimulatedClock;
+
+    const BUFSIZE: usize = 512;
+    const NOW: Moment = Moment::from_nanos(0);
+
+    /// A file whose buffer holds four of the network's packets, and twenty of them in its tap.
+    fn file_with_twenty_packets() -> (OpenFile, PendingRead) {
+        let network = LoopbackNetwork::new(Arc::new(SimulatedClock::new()));
+        network.add_ethernet("em0", [2, 0, 0, 0, 0, 1], 1);
+        let mut file = OpenFile::new(&LINUX);
+        for request in [Request::SBlen(512), Request::SetIf(b"em0".to_vec())] {
+            if let Step::Task(task) = file.ioctl(request, Caller::default(), NOW) {
+                file.finish(task.run(&network), NOW).unwrap();
+            }
+        }
+        let mut read = PendingRead::new(BUFSIZE, false);
+        assert_eq!(file.read(&mut read, NOW), ReadStep::Wait { deadline: None });
+        for _ in 0..20 {
+            assert!(network.receive("em0", &[0xff; 100]));
+        }
+        (file, read)
+    }
+
+    #[test]
+    fn a_reader_that_is_woken_late_finds_what_came_meanwhile() {
+        let (mut file, mut read) = file_with_twenty_packets();
+        let mut asleep = true;
+        for buffer in 1..=4 {
+            let drained = file.drain_to_wake(asleep, NOW);
+            assert_eq!(drained, if asleep { Drained::Woken } else { Drained::Full });
+            assert_eq!(file.read(&mut read, NOW), ReadStep::Hold, "buffer {buffer}");
+            file.free_hold();
+            (read, asleep) = (PendingRead::new(BUFSIZE, false), false);
+        }
+        assert_eq!(file.drain_to_wake(asleep, NOW), Drained::Empty);
+        assert_eq!(file.counters(), Counters { received: 20, dropped: 0, captured: 20 });
+    }
+
+    #[test]
+    fn what_comes_while_nobody_waits_for_it_is_dropped_when_both_buffers_are_full() {
+        let (mut file, _) = file_with_twenty_packets();
+        file.drain(NOW);
+        assert_eq!(file.counters(), Counters { received: 20, dropped: 12, captured: 20 });
+    }
 }

@@ -237,7 +237,8 @@ impl CaptureArgs {
         }
         let Some(interface) = &self.interface else { return Err(which_interface().into()) };
         let Some(device) = &self.device else {
-            let sockets = PacketSockets { plan: self.plan, checksum: self.checksum };
+            let sockets =
+                PacketSockets { plan: self.plan, checksum: self.checksum, ..PacketSockets::default() };
             return Ok(Box::new(TapFeed::attach(&sockets, interface, wishes, false, stop)?));
         };
         let file = if device == Path::new("/dev/bpf") {
