@@ -5,6 +5,7 @@ use std::io::{self, IoSliceMut, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
@@ -168,6 +169,7 @@ fn fuse_mount() -> Result<String, Refusal> {
 /// Reads the head of another process's program, as the daemon reads its callers' filters.
 fn caller_memory(privileged: bool) -> Result<String, Refusal> {
     const NOBODY: u32 = 65534;
+    const ELF: &[u8; 4] = b"\x7fELF";
     let need = Need::CallerMemory;
     let mut other = privileged;
     let mut peer = Command::new(SELF);
@@ -182,11 +184,17 @@ fn caller_memory(privileged: bool) -> Result<String, Refusal> {
         child = peer.uid(0).gid(0).spawn();
     }
     let mut child = refused(need, "starting a child", child)?;
-    let read = read_head(&child);
+    // A process is there before its program is mapped.
+    let late = Instant::now() + Duration::from_secs(2);
+    let mut read = read_head(&child);
+    while !matches!(&read, Ok(head) if head == ELF) && Instant::now() < late {
+        std::thread::sleep(Duration::from_millis(2));
+        read = read_head(&child);
+    }
     drop(child.stdin.take());
     refused(need, "waiting for a child", child.wait())?;
     let head = refused(need, "process_vm_readv", read)?;
-    if &head != b"\x7fELF" {
+    if &head != ELF {
         return Err(Refusal::new(
             need,
             format_args!("process_vm_readv gave {head:x?}, not the program read"),

@@ -253,5 +253,13 @@ impl Mux {
         // On umount the kernel sends no DESTROY, and without one fuser calls its end an error.
         let _ = self.try_send(&wire::destroy());
         let _ = shutdown(self.fuser.as_raw_fd(), Shutdown::Write);
+        // Replies that nobody takes would be a reset to its end of the pair: it ends first, and that ends the reading.
+        let patience = nix::sys::time::TimeVal::new(1, 0);
+        if nix::sys::socket::setsockopt(&self.fuser, nix::sys::socket::sockopt::ReceiveTimeout, &patience)
+            .is_ok()
+        {
+            let mut buffer = [0; 256];
+            while recv(self.fuser.as_raw_fd(), &mut buffer, MsgFlags::empty()).is_ok_and(|len| len > 0) {}
+        }
     }
 }
