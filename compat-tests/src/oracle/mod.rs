@@ -1,6 +1,6 @@
 //! The oracle: what a BSD kernel was recorded to answer, played against this project's device.
 //!
-//! [`file`] reads recordings, [`script`] and [`trace`] know their operations, a [`call::World`] answers them: [`emulated`]
+//! [`mod@file`] reads recordings, [`script`] and [`trace`] know their operations, a [`call::World`] answers them: [`emulated`]
 //! in this process and simulated time, [`device`] over a served node and a veth pair. compat-tests/oracle/README.md
 //! has the formats, and what is not compared.
 
