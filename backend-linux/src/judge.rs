@@ -10,15 +10,58 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bpfdev_core::cbpf::Program;
 
+use crate::bpf::SocketFilter;
 use crate::filter::Rewritten;
+use crate::filter::ebpf::Translated;
+
+/// A filter as the kernel runs it.
+#[derive(Clone, Debug)]
+pub(crate) enum InKernel {
+    /// Rewritten for SO_ATTACH_FILTER.
+    Cbpf(Rewritten),
+    /// Translated for SO_ATTACH_BPF; the loaded program is kept for as long as it may run.
+    Ebpf(Arc<Translated>, Arc<SocketFilter>),
+}
+
+impl InKernel {
+    fn snaplens(&self) -> &[u32] {
+        match self {
+            InKernel::Cbpf(rewritten) => &rewritten.snaplens,
+            InKernel::Ebpf(translated, _) => &translated.snaplens,
+        }
+    }
+
+    fn computes_snaplen(&self) -> bool {
+        match self {
+            InKernel::Cbpf(rewritten) => rewritten.computes_snaplen,
+            InKernel::Ebpf(translated, _) => translated.computes_snaplen,
+        }
+    }
+
+    #[inline]
+    fn verdict(&self, captured: u32, len: u32, tag_restored: bool) -> Option<u32> {
+        match self {
+            InKernel::Cbpf(rewritten) => rewritten.verdict(captured, len, tag_restored),
+            InKernel::Ebpf(translated, _) => translated.verdict(captured, len, tag_restored),
+        }
+    }
+
+    /// The one value the program can accept with.
+    fn only_snaplen(&self) -> Option<u32> {
+        match self.snaplens() {
+            [only] if !self.computes_snaplen() => Some(*only),
+            _ => None,
+        }
+    }
+}
 
 /// Who decides about a frame.
 #[derive(Clone, Debug)]
 pub(crate) enum Judge {
     /// There is no filter: every packet is accepted.
     All,
-    /// The kernel did, by this program rewritten.
-    Kernel(Rewritten, Program),
+    /// The kernel did, by this program in a form of its own.
+    Kernel(InKernel, Program),
     /// Nobody yet; the descriptor will, by this program.
     Descriptor(Program),
     /// This program, now: it is no longer, or may not yet be, what the kernel or the descriptor runs.
@@ -62,18 +105,23 @@ impl Judge {
         !matches!(self, Judge::Kernel(..))
     }
 
+    /// Whether every packet is counted somewhere: in the ring, or by the program that rejects it.
+    pub fn counts_all(&self) -> bool {
+        !matches!(self, Judge::Kernel(InKernel::Cbpf(_), _))
+    }
+
     /// Decides about a packet: `frame` is what a client would see of it, `wirelen` its whole length.
     #[inline]
     pub fn verdict(&self, packet: Captured, frame: &[u8], wirelen: u32) -> Verdict {
         // frame.len() came from u32s.
         let kept = frame.len() as u32;
         match self {
-            Judge::Kernel(rewritten, program) => {
+            Judge::Kernel(filter, program) => {
                 let (captured, tag) = (packet.captured, packet.tag_restored);
                 let known = if packet.copied {
-                    only_snaplen(rewritten)
+                    filter.only_snaplen()
                 } else {
-                    rewritten.verdict(captured, packet.len, tag)
+                    filter.verdict(captured, packet.len, tag)
                 };
                 Verdict::Accept(known.unwrap_or_else(|| match program.run(frame, wirelen) {
                     // The kernel did accept it.
@@ -96,21 +144,13 @@ impl Judge {
     /// frame having had no more room.
     pub fn may_have_cut_to(&self, frame: &[u8], n: u32, wirelen: u32) -> bool {
         match self {
-            Judge::Kernel(rewritten, program) => {
-                (rewritten.computes_snaplen || rewritten.snaplens.contains(&n))
+            Judge::Kernel(filter, program) => {
+                (filter.computes_snaplen() || filter.snaplens().contains(&n))
                     && program.run(frame, wirelen) == n
             }
             Judge::All | Judge::Descriptor(_) => false,
             Judge::Here(program) => program.run(frame, wirelen) == n,
         }
-    }
-}
-
-/// The one value the program can accept with.
-fn only_snaplen(rewritten: &Rewritten) -> Option<u32> {
-    match rewritten.snaplens.as_slice() {
-        [only] if !rewritten.computes_snaplen => Some(*only),
-        _ => None,
     }
 }
 
@@ -209,7 +249,7 @@ mod tests {
     }
 
     fn kernel(program: Program) -> Judge {
-        Judge::Kernel(rewrite(&program, LinkKind::Ethernet).unwrap(), program)
+        Judge::Kernel(InKernel::Cbpf(rewrite(&program, LinkKind::Ethernet).unwrap()), program)
     }
 
     const WHOLE: Captured = Captured { captured: 60, len: 60, tag_restored: false, copied: false };

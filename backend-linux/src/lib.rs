@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 #![cfg(target_os = "linux")]
 
+pub mod bpf;
 mod checksum;
 mod clock;
 pub mod filter;

@@ -19,6 +19,7 @@ const BACKLOG: usize = 64;
 enum Job {
     Close(OwnedFd),
     Synchronise(Arc<AtomicBool>),
+    DropSynchronised(Box<dyn Send>),
 }
 
 /// Closes `fd`, some time later on another thread where that can be.
@@ -32,6 +33,11 @@ pub(crate) fn synchronised() -> Arc<AtomicBool> {
     let flag = Arc::new(AtomicBool::new(false));
     submit(Job::Synchronise(flag.clone()));
     flag
+}
+
+/// Drops `thing` when every CPU has left the receive paths it is in now: a program that was replaced may still run.
+pub(crate) fn drop_synchronised(thing: impl Send + 'static) {
+    submit(Job::DropSynchronised(Box::new(thing)));
 }
 
 /// Waits until every CPU has left the receive paths it is in now: 8 to 24 ms on an idle machine.
@@ -70,6 +76,11 @@ fn run(jobs: &Receiver<Job>) {
 fn perform(job: Job) {
     match job {
         Job::Close(fd) => drop(fd),
+        Job::DropSynchronised(thing) => {
+            // Without a way to wait the program may have rejected a packet too many.
+            let _ = synchronise();
+            drop(thing);
+        }
         Job::Synchronise(flag) => match synchronise() {
             Ok(()) => flag.store(true, Ordering::Release),
             // Correct all the same, only dearer: packets go on being judged in this process as well.

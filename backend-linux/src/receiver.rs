@@ -68,6 +68,8 @@ pub(crate) struct Receiver {
     pub cut: u64,
     /// Packets that are not packets to a BSD: no tap there would have counted them.
     pub uncounted: u64,
+    /// Packets rejected here, while the kernel's filter changed.
+    pub rejected: u64,
     pub lookout: Arc<Lookout>,
 }
 
@@ -104,6 +106,7 @@ impl Receiver {
             now: 0,
             cut: 0,
             uncounted: 0,
+            rejected: 0,
             lookout: Arc::default(),
         })
     }
@@ -264,7 +267,10 @@ impl Receiver {
         let verdict = match judge.verdict(packet, frame, wirelen) {
             Verdict::Accept(n) => Some(n),
             Verdict::Undecided => None,
-            Verdict::Reject => return None,
+            Verdict::Reject => {
+                self.rejected += 1;
+                return None;
+            }
         };
         let kept = verdict.map_or(frame.len(), |n| frame.len().min(n as usize));
         Some(Found { copied, start, end: start + kept, wirelen, verdict, header })

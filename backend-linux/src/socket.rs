@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use bpfdev_core::backend::{
@@ -10,14 +10,17 @@ use bpfdev_core::backend::{
     Stats, TapConfig, TapError, Waiter,
 };
 use bpfdev_core::cbpf::Program;
+use bpfdev_core::packet::Way;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
+use crate::bpf::{CounterMap, Refused, SocketFilter};
 use crate::checksum::Checksum;
+use crate::filter::ebpf::{Hidden, Target, translate};
 use crate::filter::{LinkKind, PlanChoice, rewrite};
 use crate::inject::{PacketInjector, Transmitter};
 use crate::interface;
-use crate::judge::Judge;
+use crate::judge::{InKernel, Judge};
 use crate::layout::Layout;
 use crate::reaper;
 use crate::receiver::Receiver;
@@ -63,6 +66,14 @@ pub struct PacketSocket {
     drops: u64,
     /// Since the last flush the kernel has always counted every packet.
     counts_all: bool,
+    /// Where the eBPF programs of this tap count, one after the other.
+    counters: Option<CounterMap>,
+    /// Packets they rejected, as last read.
+    rejected: u64,
+    /// Packets they are not to see.
+    hidden: Hidden,
+    /// The way a loopback interface's packets count as.
+    loopback_way: Way,
 }
 
 fn open() -> Result<OwnedFd, TapError> {
@@ -119,9 +130,14 @@ impl PacketSocket {
             packets: 0,
             drops: 0,
             counts_all: true,
+            counters: None,
+            rejected: 0,
+            hidden: Hidden::default(),
+            loopback_way: config.loopback_way,
         };
+        tap.hidden = tap.hidden_by(config.direction);
         let judge = tap.install(config.filter.as_ref())?;
-        tap.counts_all = judge.kernel_accepts_all();
+        tap.counts_all = judge.counts_all();
         tap.receiver.judges = crate::judge::Judges::new(judge);
         tap.set_direction(config.direction)?;
         sys::bind(tap.receiver.fd(), &sys::link_address(index, ETH_P_ALL))
@@ -137,11 +153,20 @@ impl PacketSocket {
     fn install(&mut self, program: Option<&Program>) -> Result<Judge, TapError> {
         // FreeBSD's program without instructions accepts every packet whole.
         let program = program.filter(|program| !program.is_empty());
+        if let (Some(program), PlanChoice::Auto | PlanChoice::Ebpf) = (program, self.choice) {
+            match self.install_ebpf(program) {
+                Ok(filter) => return Ok(Judge::Kernel(filter, program.clone())),
+                Err(refused) if self.choice == PlanChoice::Ebpf => {
+                    return Err(TapError::io("running the filter as eBPF", io::Error::other(refused)));
+                }
+                Err(refused) => next_plan(&refused),
+            }
+        }
         if let (Some(program), PlanChoice::Auto | PlanChoice::Cbpf) = (program, self.choice) {
             let forced = self.choice == PlanChoice::Cbpf;
             match rewrite(program, self.kind) {
                 Ok(rewritten) => match sys::attach_filter(self.receiver.fd(), &rewritten.insns) {
-                    Ok(()) => return Ok(Judge::Kernel(rewritten, program.clone())),
+                    Ok(()) => return Ok(Judge::Kernel(InKernel::Cbpf(rewritten), program.clone())),
                     Err(error) if forced || self.locked => return Err(attaching(error)),
                     // ENOMEM above net.core.optmem_max; EPERM, EINVAL where a sandbox or the kernel disagrees.
                     Err(error) => tracing::debug!(%error, "the filter runs in this process"),
@@ -158,12 +183,43 @@ impl PacketSocket {
         Ok(program.map_or(Judge::All, |program| Judge::Descriptor(program.clone())))
     }
 
+    /// Translates the filter, loads and attaches it; it counts where those before it did.
+    fn install_ebpf(&mut self, program: &Program) -> Result<InKernel, Refused> {
+        let counters = match self.counters.take() {
+            Some(counters) => counters,
+            None => CounterMap::new()?,
+        };
+        let counters = self.counters.insert(counters);
+        let target = Target { hidden: self.hidden, ..Target::new(self.kind) };
+        let translated = translate(program, &target)?;
+        let mut filter = SocketFilter::load(&translated, counters)?;
+        filter.attach(self.receiver.fd())?;
+        Ok(InKernel::Ebpf(Arc::new(translated), Arc::new(filter)))
+    }
+
     /// Puts back the filter that was there, after a change that failed half-way.
     fn reinstall(&self) {
-        if let Judge::Kernel(rewritten, _) = self.receiver.judges.present() {
-            // It was accepted once; should it not be now, every packet is still judged, in this process, as cut ones
-            // are by their length alone.
-            let _ = sys::attach_filter(self.receiver.fd(), &rewritten.insns);
+        // It was accepted once; should it not be now, every packet is still judged, in this process, as cut ones are by
+        // their length alone.
+        match self.receiver.judges.present() {
+            Judge::Kernel(InKernel::Cbpf(rewritten), _) => {
+                let _ = sys::attach_filter(self.receiver.fd(), &rewritten.insns);
+            }
+            Judge::Kernel(InKernel::Ebpf(_, filter), _) => {
+                let _ = filter.attach_again(self.receiver.fd());
+            }
+            Judge::All | Judge::Descriptor(_) | Judge::Here(_) => {}
+        }
+    }
+
+    /// What an eBPF program must not see, and so not count, when only this direction is wanted.
+    fn hidden_by(&self, direction: Direction) -> Hidden {
+        // On loopback there is one copy, which the kernel calls received.
+        let received = if self.interface.loopback { self.loopback_way } else { Way::In };
+        Hidden {
+            received: !direction.wants(received),
+            sent: !self.interface.loopback && !direction.wants(Way::Out),
+            counted: false,
         }
     }
 
@@ -202,6 +258,13 @@ impl PacketSocket {
     }
 }
 
+/// Says once why filters do not run as eBPF here.
+fn next_plan(refused: &Refused) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| tracing::info!(why = %refused.why(), %refused, "filters do not run as eBPF here"));
+    tracing::debug!(%refused, "the next plan is tried");
+}
+
 fn attaching(error: io::Error) -> TapError {
     match error.raw_os_error() {
         Some(libc::ENOMEM | libc::ENOBUFS) => TapError::NoBuffers("a filter (net.core.optmem_max)"),
@@ -234,7 +297,8 @@ impl FilterBackend for PacketSocket {
     fn plan(&self) -> Plan {
         match self.receiver.judges.present() {
             Judge::All => Plan::AcceptAll,
-            Judge::Kernel(..) => Plan::Cbpf,
+            Judge::Kernel(InKernel::Cbpf(_), _) => Plan::Cbpf,
+            Judge::Kernel(InKernel::Ebpf(..), _) => Plan::Ebpf,
             Judge::Descriptor(_) | Judge::Here(_) => Plan::Process,
         }
     }
@@ -253,7 +317,10 @@ impl FilterBackend for PacketSocket {
         let before = self.receiver.visible_end();
         let kernel_accepted_all = self.receiver.judges.present().kernel_accepts_all();
         let judge = self.install(program)?;
-        let accepts_all = judge.kernel_accepts_all();
+        let counts_all = judge.counts_all();
+        if let Judge::Kernel(InKernel::Ebpf(_, old), _) = self.receiver.judges.present() {
+            reaper::drop_synchronised(old.clone());
+        }
         // For some moments another CPU passes packets by the old filter, or by none. What it passes whole is judged
         // here; what it cuts was judged.
         let doubtful = match (&judge, queued) {
@@ -267,7 +334,7 @@ impl FilterBackend for PacketSocket {
         let doubt = doubtful.map(|judge| (reaper::synchronised(), judge));
         match queued {
             Queued::Keep => {
-                self.counts_all &= accepts_all;
+                self.counts_all &= counts_all;
                 self.receiver.judges.change(before, judge, doubt);
             }
             Queued::Flush => {
@@ -279,7 +346,7 @@ impl FilterBackend for PacketSocket {
                     })?;
                 }
                 self.receiver.discard();
-                self.counts_all = accepts_all;
+                self.counts_all = counts_all;
                 self.receiver.judges.change(before, judge, doubt);
             }
         }
@@ -294,6 +361,14 @@ impl FilterBackend for PacketSocket {
     }
 
     fn set_direction(&mut self, direction: Direction) -> Result<(), TapError> {
+        let hidden = self.hidden_by(direction);
+        if hidden != self.hidden && !self.locked {
+            self.hidden = hidden;
+            if let Judge::Kernel(InKernel::Ebpf(..), program) = self.receiver.judges.present() {
+                let program = program.clone();
+                self.set_filter(Some(&program), Queued::Keep)?;
+            }
+        }
         let ignore = self.interface.loopback || direction == Direction::In;
         match sys::set_int(self.receiver.fd(), libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, ignore.into())
         {
@@ -332,8 +407,19 @@ impl FilterBackend for PacketSocket {
 
     fn stats(&mut self) -> Result<Stats, TapError> {
         self.count()?;
-        let received = self.counts_all.then(|| self.packets.saturating_sub(self.receiver.uncounted));
-        Ok(Stats { received, dropped: self.drops + self.receiver.cut })
+        if let Some(counters) = &self.counters {
+            let counted = counters
+                .read()
+                .map_err(|refused| TapError::io("reading the filter's counters", io::Error::other(refused)))?;
+            // A packet on its way is in one of the two only: the difference may be one too large for a moment.
+            self.rejected = self.rejected.max(counted.received.saturating_sub(counted.accepted));
+        }
+        let in_ring = self.packets.saturating_sub(self.receiver.uncounted);
+        Ok(Stats {
+            received: self.counts_all.then_some(in_ring + self.rejected),
+            dropped: self.drops + self.receiver.cut,
+            rejected: self.rejected + self.receiver.rejected,
+        })
     }
 
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {

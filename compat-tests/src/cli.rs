@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use crate::{bench, oracle};
+use crate::{bench, fuzz, oracle};
 
 /// Conformance of the BSD packet filter device on Linux
 #[derive(Debug, Parser)]
@@ -22,6 +22,7 @@ struct Cli {
 enum Subcommand {
     Oracle(oracle::OracleArgs),
     Bench(bench::BenchArgs),
+    Fuzz(fuzz::FuzzArgs),
     #[command(hide = true)]
     BenchPart(bench::PartArgs),
 }
@@ -30,6 +31,7 @@ fn dispatch(command: &Subcommand) -> anyhow::Result<ExitCode> {
     match command {
         Subcommand::Oracle(args) => oracle::run(args),
         Subcommand::Bench(args) => bench::run(args),
+        Subcommand::Fuzz(args) => fuzz::run(args),
         Subcommand::BenchPart(args) => bench::run_part(args),
     }
 }

@@ -5,6 +5,8 @@ pub mod bench;
 #[cfg(target_os = "linux")]
 pub mod cli;
 #[cfg(target_os = "linux")]
+pub mod fuzz;
+#[cfg(target_os = "linux")]
 pub mod oracle;
 #[cfg(target_os = "linux")]
 mod sys;

@@ -38,6 +38,7 @@ impl Net {
             filter: None,
             direction: Direction::In,
             loopback: LINUX.loopback,
+            loopback_way: bpfdev_core::packet::Way::In,
             linktype: None,
         };
         let send = || {

@@ -91,6 +91,8 @@ pub enum Queued {
 pub enum Plan {
     /// No filter: every packet is accepted.
     AcceptAll,
+    /// In the kernel, translated to eBPF, with what it rejects counted.
+    Ebpf,
     /// In the kernel, as a classic BPF program attached to the socket.
     Cbpf,
     /// In this process, by the reference interpreter.
@@ -102,6 +104,7 @@ impl Plan {
     pub const fn name(self) -> &'static str {
         match self {
             Plan::AcceptAll => "accept-all",
+            Plan::Ebpf => "ebpf",
             Plan::Cbpf => "cbpf",
             Plan::Process => "process",
         }
@@ -139,6 +142,9 @@ pub struct Stats {
     pub received: Option<u64>,
     /// Packets lost for want of room in the backend's own queue (the kernel ring), judged by its filter if it runs one.
     pub dropped: u64,
+    /// Packets the backend's own filter rejected, as far as they are counted: all under [`Plan::Ebpf`], none under
+    /// [`Plan::Cbpf`].
+    pub rejected: u64,
 }
 
 /// What a backend can do.
@@ -169,6 +175,8 @@ pub struct TapConfig {
     pub direction: Direction,
     /// Framing of loopback interfaces.
     pub loopback: LoopbackFraming,
+    /// The way a loopback interface's packets count as.
+    pub loopback_way: crate::packet::Way,
     /// Link type to present, when not the interface's default.
     pub linktype: Option<Linktype>,
 }
@@ -266,7 +274,8 @@ pub trait FilterBackend: Send {
     /// [`TapError::Unsupported`] where the system has no such lock.
     fn lock_filter(&mut self) -> Result<(), TapError>;
 
-    /// Tells which packets are wanted. A backend may still hand on others: the descriptor checks each.
+    /// Tells which packets are wanted. A backend may still hand on others: the descriptor checks each. May take some
+    /// milliseconds.
     ///
     /// # Errors
     /// The system's.

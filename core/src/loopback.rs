@@ -324,7 +324,7 @@ impl FilterBackend for LoopbackTap {
     }
 
     fn stats(&mut self) -> Result<Stats, TapError> {
-        self.queue(|queue, _| Stats { received: None, dropped: queue.dropped })
+        self.queue(|queue, _| Stats { dropped: queue.dropped, ..Stats::default() })
     }
 
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {

@@ -298,7 +298,7 @@ impl FilterBackend for ReplayTap {
     }
 
     fn stats(&mut self) -> Result<Stats, TapError> {
-        Ok(Stats { received: Some(self.received), dropped: 0 })
+        Ok(Stats { received: Some(self.received), ..Stats::default() })
     }
 
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {
@@ -432,6 +432,7 @@ mod tests {
             filter: None,
             direction: Direction::InOut,
             loopback: abi::freebsd::FREEBSD.loopback,
+            loopback_way: Way::In,
             linktype: None,
         };
         let Err(error) = replay.attach(INTERFACE, &config) else { panic!("attached to a text file") };

@@ -21,6 +21,7 @@
 //! [`Rewritten::verdict`] says to how much.
 
 mod assemble;
+pub mod ebpf;
 mod emit;
 mod flow;
 mod view;
@@ -50,10 +51,12 @@ const ETHERTYPE_IPV6: u16 = 0x86dd;
 /// Where the user wants the read filter to run: `--plan`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum PlanChoice {
-    /// In the kernel where that is exact, else in this process.
+    /// As eBPF where the kernel lets us, else as classic BPF where that is exact, else in this process.
     #[default]
     Auto,
-    /// In the kernel; a program that cannot be rewritten exactly is an error.
+    /// In the kernel as eBPF, counted; what the kernel refuses is an error.
+    Ebpf,
+    /// In the kernel as classic BPF; a program that cannot be rewritten exactly is an error.
     Cbpf,
     /// In this process.
     Process,
@@ -61,12 +64,14 @@ pub enum PlanChoice {
 
 impl PlanChoice {
     /// All, in the order of the help text.
-    pub const ALL: [PlanChoice; 3] = [PlanChoice::Auto, PlanChoice::Cbpf, PlanChoice::Process];
+    pub const ALL: [PlanChoice; 4] =
+        [PlanChoice::Auto, PlanChoice::Ebpf, PlanChoice::Cbpf, PlanChoice::Process];
 
     /// The word on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             PlanChoice::Auto => "auto",
+            PlanChoice::Ebpf => "ebpf",
             PlanChoice::Cbpf => "cbpf",
             PlanChoice::Process => "process",
         }
@@ -92,7 +97,7 @@ impl FromStr for PlanChoice {
 
 /// A word that is no [`PlanChoice`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no plan; use auto, cbpf or process")]
+#[error("{0:?} is no plan; use auto, ebpf, cbpf or process")]
 pub struct UnknownPlan(pub String);
 
 /// What an interface's packets look like to a program.

@@ -372,6 +372,6 @@ fn plans_are_words() {
     for plan in PlanChoice::ALL {
         assert_eq!(plan.to_string().parse(), Ok(plan));
     }
-    let error = "ebpf".parse::<PlanChoice>().unwrap_err();
-    assert_eq!(error.to_string(), "\"ebpf\" is no plan; use auto, cbpf or process");
+    let error = "jit".parse::<PlanChoice>().unwrap_err();
+    assert_eq!(error.to_string(), "\"jit\" is no plan; use auto, ebpf, cbpf or process");
 }

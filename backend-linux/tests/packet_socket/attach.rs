@@ -93,9 +93,12 @@ fn a_plan_that_is_forced_is_taken() {
     let with = |filter, plan| {
         tap_with(&ns, "v0", &TapConfig { filter, ..config() }, with_plan(plan)).unwrap().plan()
     };
-    for (plan, expected) in
-        [(PlanChoice::Auto, Plan::Cbpf), (PlanChoice::Cbpf, Plan::Cbpf), (PlanChoice::Process, Plan::Process)]
-    {
+    for (plan, expected) in [
+        (PlanChoice::Auto, Plan::Ebpf),
+        (PlanChoice::Ebpf, Plan::Ebpf),
+        (PlanChoice::Cbpf, Plan::Cbpf),
+        (PlanChoice::Process, Plan::Process),
+    ] {
         assert_eq!(with(Some(only(0x0800, 96)), plan), expected);
         assert_eq!(with(None, plan), Plan::AcceptAll);
         assert_eq!(with(Some(program(&[])), plan), Plan::AcceptAll, "a program without instructions");

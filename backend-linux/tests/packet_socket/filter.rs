@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use bpfdev_backend_linux::PacketSockets;
+use bpfdev_backend_linux::PacketSocket;
 use bpfdev_backend_linux::filter::PlanChoice;
 use bpfdev_core::backend::{FilterBackend, Plan, Queued, TapConfig, Visible};
 use bpfdev_core::cbpf::{Insn, Program, code};
@@ -20,10 +20,19 @@ fn caplen(packet: &Kept, program: &Program) -> usize {
     packet.data.len().min(n as usize)
 }
 
+/// The plans there are for a filter.
+const KINDS: [PlanChoice; 3] = [PlanChoice::Ebpf, PlanChoice::Cbpf, PlanChoice::Process];
+
 #[test]
 fn the_snap_length_counts_the_tag() {
     let ns = pair();
-    let (mut v0, v1) = (tap(&ns, "v0"), tap(&ns, "v1"));
+    for (choice, plan) in [(PlanChoice::Ebpf, Plan::Ebpf), (PlanChoice::Cbpf, Plan::Cbpf)] {
+        let mut v0 = tap_with(&ns, "v0", &config(), with_plan(choice)).unwrap();
+        snap_lengths_count_the_tag(&mut v0, &tap(&ns, "v1"), plan);
+    }
+}
+
+fn snap_lengths_count_the_tag(v0: &mut PacketSocket, v1: &PacketSocket, plan: Plan) {
     let frames = [tagged(7, A, 1, 64), tagged(7, B, 1, 68), frame(A, 1, 60)];
     // One snap length; two; a computed one.
     let two = |n| {
@@ -40,12 +49,12 @@ fn the_snap_length_counts_the_tag() {
     };
     for n in (1..=20).chain(58..=72).chain([1000]) {
         for filter in [accept(n), two(n), computed(n), by_length(n % 60)] {
-            assert_eq!(v0.set_filter(Some(&filter), Queued::Flush).unwrap(), Plan::Cbpf);
+            assert_eq!(v0.set_filter(Some(&filter), Queued::Flush).unwrap(), plan);
             for sent in &frames {
-                send(&v1, sent).unwrap();
+                send(v1, sent).unwrap();
                 let len = sent.len() as u32;
                 let expected = sent.len().min(filter.run(sent, len) as usize);
-                let kept = collect(&mut v0, 1).remove(0);
+                let kept = collect(v0, 1).remove(0);
                 assert_eq!(kept.data, sent[..expected], "n = {n}, {} octets sent, {filter:?}", sent.len());
                 assert_eq!(kept.wirelen, len);
                 assert_eq!(caplen(&kept, &filter), expected);
@@ -58,7 +67,7 @@ fn the_snap_length_counts_the_tag() {
 fn each_plan_gives_the_same_packets() {
     let ns = pair();
     let v1 = tap(&ns, "v1");
-    for plan in [PlanChoice::Auto, PlanChoice::Process] {
+    for plan in KINDS {
         let filter = only(A, 40);
         let config = TapConfig { filter: Some(filter.clone()), ..config() };
         let mut v0 = tap_with(&ns, "v0", &config, with_plan(plan)).unwrap();
@@ -72,7 +81,7 @@ fn each_plan_gives_the_same_packets() {
         });
         assert!(kept.iter().all(|packet| caplen(packet, &filter) == 40 && packet.wirelen == 100));
         let received = v0.stats().unwrap().received;
-        assert_eq!(received, (plan == PlanChoice::Process).then_some(3), "known where the kernel passes all");
+        assert_eq!(received, (plan != PlanChoice::Cbpf).then_some(3), "{plan}: not known where rejects are not counted");
     }
 }
 
@@ -81,7 +90,7 @@ fn kept_packets_stay_as_the_old_filter_judged_them() {
     let ns = pair();
     let v1 = tap(&ns, "v1");
     // Old and new filter, each of them none, in the kernel, or here.
-    for old_plan in [PlanChoice::Auto, PlanChoice::Process] {
+    for old_plan in KINDS {
         for (old, new) in [
             (None, Some(only(B, 50))),
             (Some(only(A, 40)), None),
@@ -147,7 +156,7 @@ fn after_a_flush_nothing_of_the_old_filter_comes_out() {
     let v1 = tap(&ns, "v1");
     let stop = Arc::new(AtomicBool::new(false));
     let sender = flood(&v1, stop.clone());
-    for plan in [PlanChoice::Auto, PlanChoice::Process] {
+    for plan in KINDS {
         let config = TapConfig { bufsize: 1 << 19, ..config() };
         let mut v0 = tap_with(&ns, "v0", &config, with_plan(plan)).unwrap();
         // What the filter accepts in the round: type and snap length. `None`: everything.
@@ -182,9 +191,15 @@ fn after_a_flush_nothing_of_the_old_filter_comes_out() {
 
 #[test]
 fn a_kept_change_under_a_flood_loses_and_repeats_nothing() {
+    for plan in KINDS {
+        changes_keep_everything(plan);
+    }
+}
+
+fn changes_keep_everything(plan: PlanChoice) {
     let ns = pair();
     let config = TapConfig { bufsize: 1 << 20, ..config() };
-    let mut v0 = tap_with(&ns, "v0", &config, PacketSockets::default()).unwrap();
+    let mut v0 = tap_with(&ns, "v0", &config, with_plan(plan)).unwrap();
     let v1 = tap(&ns, "v1");
     let mut injector = v1.injector().unwrap();
     const SENT: u32 = 20_000;
@@ -222,7 +237,7 @@ fn a_kept_change_under_a_flood_loses_and_repeats_nothing() {
 #[test]
 fn a_locked_filter_stays() {
     let ns = pair();
-    for plan in [PlanChoice::Auto, PlanChoice::Process] {
+    for plan in KINDS {
         let config = TapConfig { filter: Some(only(A, 40)), ..config() };
         let mut v0 = tap_with(&ns, "v0", &config, with_plan(plan)).unwrap();
         let before = v0.plan();
@@ -248,7 +263,7 @@ fn loopback_packets_are_filtered_behind_the_family_word() {
         Insn::stmt(code::RET_K, 20),
         Insn::stmt(code::RET_K, 0),
     ]);
-    for (plan, expected) in [(PlanChoice::Cbpf, Plan::Cbpf), (PlanChoice::Process, Plan::Process)] {
+    for (plan, expected) in [(PlanChoice::Ebpf, Plan::Ebpf), (PlanChoice::Cbpf, Plan::Cbpf), (PlanChoice::Process, Plan::Process)] {
         let config = TapConfig { filter: Some(filter.clone()), ..config() };
         let mut lo = tap_with(&ns, "lo", &config, with_plan(plan)).unwrap();
         assert_eq!(lo.plan(), expected);

@@ -34,6 +34,7 @@ pub fn config() -> TapConfig {
         filter: None,
         direction: Direction::InOut,
         loopback: FREEBSD_LO,
+        loopback_way: bpfdev_core::packet::Way::In,
         linktype: None,
     }
 }

@@ -212,6 +212,7 @@ fn veth() -> anyhow::Result<(Vec<Frame>, Box<dyn Inject>)> {
         filter: None,
         direction: Direction::In,
         loopback: LINUX.loopback,
+        loopback_way: bpfdev_core::packet::Way::In,
         linktype: None,
     };
     // The sending half outlives the tap.

@@ -169,6 +169,7 @@ fn config() -> TapConfig {
         filter: None,
         direction: Direction::InOut,
         loopback: LINUX.loopback,
+        loopback_way: bpfdev_core::packet::Way::In,
         linktype: None,
     }
 }

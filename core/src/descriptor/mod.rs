@@ -222,6 +222,11 @@ impl Descriptor {
         self.counters.dropped += packets;
     }
 
+    /// Adds packets the backend's filter rejected: shown to the filter.
+    pub fn count_rejected(&mut self, packets: u64) {
+        self.counters.received += packets;
+    }
+
     /// The interface is attached: reset_d, and packets count from now on.
     pub fn attach(&mut self, interface: Interface, promiscuous: bool) {
         let hdrlen = self.header().hdrlen(interface.linktype.header_len());

@@ -17,6 +17,8 @@ pub(super) struct Tap {
     injector: Option<Box<dyn Inject>>,
     /// Packets the tap had lost when it was last asked.
     lost: u64,
+    /// Packets its filter had rejected then.
+    rejected: u64,
 }
 
 impl std::fmt::Debug for Tap {
@@ -160,12 +162,8 @@ impl OpenFile {
         match effect {
             Effect::Done(response) => Step::Done(Ok(response)),
             Effect::Flushed => Step::Done(Ok(Response::Done)),
-            Effect::Direction(direction) => {
-                let set = self.tap.as_mut().map(|tap| tap.backend.set_direction(direction));
-                // the descriptor checks every packet itself: a tap that cannot choose costs time, not truth
-                drop(set);
-                Step::Done(Ok(Response::Done))
-            }
+            Effect::Direction(_) if self.tap.is_none() => Step::Done(Ok(Response::Done)),
+            Effect::Direction(direction) => self.task(Work::Direction(direction), true),
             Effect::Attach { name } => {
                 let config = self.config();
                 self.task(Work::Attach { name, config }, false)
@@ -204,6 +202,7 @@ impl OpenFile {
             filter: self.descriptor.read_filter().cloned(),
             direction: self.descriptor.direction(),
             loopback: self.descriptor.abi().loopback,
+            loopback_way: self.descriptor.loopback_way(),
             linktype: None,
         }
     }
@@ -244,22 +243,22 @@ impl OpenFile {
                 self.descriptor.commit_filter(program, queued);
             }
             (Work::Promiscuous, _) => self.descriptor.commit_promiscuous(),
+            (Work::Direction(_), _) => {}
             (Work::Attach { .. } | Work::Linktype { .. }, None) => return Err(Errno::NxIo),
         }
         self.drain(now);
         Ok(Response::Done)
     }
 
-    fn replace(&mut self, mut backend: Box<dyn FilterBackend>, promiscuous: bool) -> Result<(), Errno> {
+    fn replace(&mut self, backend: Box<dyn FilterBackend>, promiscuous: bool) -> Result<(), Errno> {
         let interface = backend.interface().clone();
         let injector = match backend.injector() {
             Ok(injector) => Some(injector),
             Err(TapError::Unsupported(_)) => None,
             Err(error) => return Err(Errno::from(&error)),
         };
-        let lost = backend.stats().map(|stats| stats.dropped).unwrap_or(0);
         self.descriptor.attach(interface, promiscuous);
-        self.tap = Some(Tap { backend, injector, lost });
+        self.tap = Some(Tap { backend, injector, lost: 0, rejected: 0 });
         Ok(())
     }
 
@@ -270,6 +269,8 @@ impl OpenFile {
         {
             self.descriptor.count_lost(stats.dropped.saturating_sub(tap.lost));
             tap.lost = stats.dropped;
+            self.descriptor.count_rejected(stats.rejected.saturating_sub(tap.rejected));
+            tap.rejected = stats.rejected;
         }
     }
 

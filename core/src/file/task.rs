@@ -1,7 +1,7 @@
 //! What may take milliseconds: it runs off the loop, on any thread, with the tap in its hands.
 
 use super::open::Tap;
-use crate::backend::{FilterBackend, Network, Queued, TapConfig, TapError};
+use crate::backend::{Direction, FilterBackend, Network, Queued, TapConfig, TapError};
 use crate::cbpf::Program;
 
 /// A piece of slow work that a request needs.
@@ -21,6 +21,8 @@ pub(super) enum Work {
     Filter { program: Option<Program>, queued: Queued },
     /// BIOCPROMISC.
     Promiscuous,
+    /// BIOCSDIRECTION.
+    Direction(Direction),
 }
 
 /// A [`Task`] that has run.
@@ -47,7 +49,7 @@ impl Task {
     pub fn attaches_to(&self) -> Option<&str> {
         match &self.work {
             Work::Attach { name, .. } | Work::Linktype { name, .. } => Some(name),
-            Work::Filter { .. } | Work::Promiscuous => None,
+            Work::Filter { .. } | Work::Promiscuous | Work::Direction(_) => None,
         }
     }
 
@@ -76,6 +78,11 @@ impl Task {
                 Some(tap) => tap.backend.set_promiscuous(true).map(|()| None),
                 None => Ok(None),
             },
+            Work::Direction(direction) => {
+                // the descriptor checks every packet itself: a tap that cannot choose costs time, not truth
+                let _ = self.tap.as_mut().map(|tap| tap.backend.set_direction(*direction));
+                Ok(None)
+            }
         };
         Finished { work: self.work, tap: self.tap, result }
     }

@@ -119,6 +119,7 @@ impl TapFeed {
             filter: None,
             direction: wishes.direction,
             loopback,
+            loopback_way: bpfdev_core::packet::Way::In,
             linktype: wishes.linktype,
         };
         let tap = network.attach(interface, &config)?;
