@@ -408,9 +408,9 @@ impl FilterBackend for PacketSocket {
     fn stats(&mut self) -> Result<Stats, TapError> {
         self.count()?;
         if let Some(counters) = &self.counters {
-            let counted = counters
-                .read()
-                .map_err(|refused| TapError::io("reading the filter's counters", io::Error::other(refused)))?;
+            let counted = counters.read().map_err(|refused| {
+                TapError::io("reading the filter's counters", io::Error::other(refused))
+            })?;
             // A packet on its way is in one of the two only: the difference may be one too large for a moment.
             self.rejected = self.rejected.max(counted.received.saturating_sub(counted.accepted));
         }

@@ -28,6 +28,8 @@ cfg_if::cfg_if! {
         use bpfdev_core::abi::{Abi, linux::LINUX};
         use bpfdev_core::file::{Access, EmulatedFile};
 
+        pub use bpfdev_backend_linux::filter::PlanChoice;
+        pub use bpfdev_backend_linux::{bpf, filter};
         pub use bpfdev_backend_linux::{MonotonicClock, PacketSocket, PacketSockets};
 
         /// The dialect that [`open`] speaks.

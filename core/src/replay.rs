@@ -65,7 +65,7 @@ impl Network for Replay {
         let file = std::fs::File::open(&self.path).map_err(|error| TapError::io(what(), error))?;
         let mut reader =
             Reader::new(Box::new(BufReader::new(file))).map_err(|error| TapError::io(what(), error))?;
-        let next = reader.next().map_err(|error| TapError::io(what(), error))?;
+        let next = reader.next_record().map_err(|error| TapError::io(what(), error))?;
         let linktype = reader.linktype;
         Ok(Box::new(ReplayTap {
             interface: Interface {
@@ -91,11 +91,14 @@ impl Network for Replay {
 }
 
 /// One packet of a file.
-#[derive(Default)]
-struct Record {
-    timestamp: Timestamp,
-    wirelen: u32,
-    data: Vec<u8>,
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// When it was captured.
+    pub timestamp: Timestamp,
+    /// Its length on the wire in bytes, at least that of `data`.
+    pub wirelen: u32,
+    /// The bytes captured.
+    pub data: Vec<u8>,
 }
 
 enum Format {
@@ -105,7 +108,7 @@ enum Format {
 }
 
 /// Reads either format, told apart by its first bytes.
-struct Reader {
+pub struct Reader {
     format: Format,
     linktype: Linktype,
 }
@@ -118,7 +121,19 @@ fn bad(error: impl std::fmt::Display) -> io::Error {
 const SECTION_HEADER: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 
 impl Reader {
-    fn new(mut source: Box<dyn Read + Send>) -> io::Result<Reader> {
+    /// Opens a capture file.
+    ///
+    /// # Errors
+    /// Those of open(2) and read(2); InvalidData for a file that is no capture.
+    pub fn open(path: &Path) -> io::Result<Reader> {
+        Reader::new(Box::new(BufReader::new(std::fs::File::open(path)?)))
+    }
+
+    /// Reads a capture from its beginning.
+    ///
+    /// # Errors
+    /// Those of read(2); InvalidData for what is no capture.
+    pub fn new(mut source: Box<dyn Read + Send>) -> io::Result<Reader> {
         let mut magic = [0; 4];
         source.read_exact(&mut magic)?;
         let whole: Box<dyn Read + Send> = Box::new(io::Cursor::new(magic).chain(source));
@@ -131,7 +146,23 @@ impl Reader {
         Ok(Reader { format: Format::Pcap(reader), linktype: from_file(linktype) })
     }
 
-    fn next(&mut self) -> io::Result<Option<Record>> {
+    /// Link type of the packets: for pcapng that of the interface described last, known once a packet was read.
+    pub fn linktype(&self) -> Linktype {
+        self.linktype
+    }
+
+    /// The next packet; `None` at the end.
+    ///
+    /// # Errors
+    /// Those of read(2); InvalidData for a file that is damaged, or ends in the middle of a packet.
+    pub fn next_record(&mut self) -> io::Result<Option<Record>> {
+        Ok(self.read()?.map(|record| {
+            let captured = u32::try_from(record.data.len()).unwrap_or(u32::MAX);
+            Record { wirelen: record.wirelen.max(captured), ..record }
+        }))
+    }
+
+    fn read(&mut self) -> io::Result<Option<Record>> {
         let linktype = &mut self.linktype;
         match &mut self.format {
             Format::Pcap(reader) => {
@@ -245,11 +276,11 @@ impl PacketSource for ReplayTap {
         };
         self.lent = self.next.take()?;
         // a file that ends in the middle of a packet ends with the packet before
-        self.next = self.reader.next().unwrap_or(None);
+        self.next = self.reader.next_record().unwrap_or(None);
         self.received += 1;
-        let wirelen = self.lent.wirelen.max(u32::try_from(self.lent.data.len()).unwrap_or(u32::MAX));
-        let Record { timestamp, data, .. } = &self.lent;
-        Some(Packet { timestamp: *timestamp, arrival, way: Way::In, wirelen, data, verdict: None })
+        let Record { timestamp, wirelen, data } = &self.lent;
+        let (timestamp, wirelen) = (*timestamp, *wirelen);
+        Some(Packet { timestamp, arrival, way: Way::In, wirelen, data, verdict: None })
     }
 
     fn finish(&mut self) {}
@@ -403,7 +434,7 @@ mod tests {
             };
             writer.write_block(&packet.into_block()).expect("a packet");
             let mut reader = Reader::new(Box::new(io::Cursor::new(writer.into_inner()))).expect("reads");
-            let record = reader.next().expect("no error").expect("a packet");
+            let record = reader.next_record().expect("no error").expect("a packet");
             let nsec = if resolution == Some(0x8a) { 0 } else { 123_000 };
             assert_eq!(record.timestamp, Timestamp { sec: 5, nsec }, "{resolution:?}");
         }
@@ -417,7 +448,7 @@ mod tests {
         let stamp = Duration::new(5, 123_456_000);
         writer.write_packet(&PcapPacket::new(stamp, 1514, &[7; 60])).expect("a packet");
         let mut reader = Reader::new(Box::new(io::Cursor::new(writer.into_writer()))).expect("reads");
-        let record = reader.next().expect("no error").expect("a packet");
+        let record = reader.next_record().expect("no error").expect("a packet");
         assert_eq!((record.wirelen, record.data.len()), (1514, 60));
         assert_eq!(record.timestamp, Timestamp { sec: 5, nsec: 123_456_000 });
     }

@@ -82,40 +82,61 @@ fn no_instructions() {
 }
 
 #[test]
-fn an_error_names_the_line_and_what_to_do() {
+fn an_error_names_the_place_and_what_was_expected() {
     #[rustfmt::skip]
     let table = [
-        ("", "line 1: `` starts no filter program; give the output of tcpdump -d, -dd or -ddd"),
-        ("\nip or arp\n", "line 2: `ip or arp` starts no filter program; give the output of tcpdump -d, -dd or -ddd"),
-        ("2\n6 0 0 0\n", "line 1: the first line promises 2 instructions and 1 follow"),
-        ("0\n6 0 0 0\n", "line 1: the first line promises 0 instructions and 1 follow"),
-        ("99999999999\n", "line 1: `99999999999` is no number of instructions; give a number from 0 to 4294967295"),
-        ("1\n\n6 0 0\n", "line 3: an instruction is four numbers, code jt jf k: here are 3"),
-        ("1\n6 0 0 0 0\n", "line 2: an instruction is four numbers, code jt jf k: here are 5"),
-        ("1\n65536 0 0 0\n", "line 2: `65536` is no code; give a number from 0 to 65535"),
-        ("1\n6 256 0 0\n", "line 2: `256` is no jt; give a number from 0 to 255"),
-        ("1\n6 0 x 0\n", "line 2: `x` is no jf; give a number from 0 to 255"),
-        ("1\n6 0 0 -1\n", "line 2: `-1` is no k; give a number from 0 to 4294967295"),
-        ("{ 6, 0, 0 },", "line 1: an instruction is four numbers, code jt jf k: here are 3"),
-        ("{ 6, 0, 0, 0 },\n{ 6, 0, 0, 0", "line 2: `{ 6, 0, 0, 0` is no initialiser; write `{ code, jt, jf, k },`"),
-        ("{ 6, 0, 0, 0 }; x", "line 1: `; x` is no initialiser; write `{ code, jt, jf, k },`"),
-        ("(001) ret #0", "line 1: `(001)` stands where (000) comes next"),
-        ("(000) ret #0\n(000) ret #0", "line 2: `(000)` stands where (001) comes next"),
-        ("(000)", "line 1: `(000)` is no instruction; write it as tcpdump -d does"),
-        ("(000) frob #1", "line 1: `(000) frob #1` is no instruction; write it as tcpdump -d does"),
-        ("(000) ld #", "line 1: `(000) ld #` is no instruction; write it as tcpdump -d does"),
-        ("(000) ld #4294967296", "line 1: `(000) ld #4294967296` is no instruction; write it as tcpdump -d does"),
-        ("(000) unimp    0xe", "line 1: `(000) unimp    0xe` is no instruction; write it as tcpdump -d does"),
-        ("(000) jeq #1", "line 1: `(000) jeq #1` is no instruction; write it as tcpdump -d does"),
-        ("(000) ret #1 jt 1 jf 2", "line 1: `(000) ret #1 jt 1 jf 2` is no instruction; write it as tcpdump -d does"),
-        ("(000) jeq #1 jt 0 jf 2", "line 1: `0` is no target; jt and jf go forward by at most 256 instructions"),
-        ("(000) jeq #1 jt 1 jf 257", "line 1: `257` is no target; jt and jf go forward by at most 256 instructions"),
+        ("", 1, 1, "`` starts no filter program; give the output of tcpdump -d, -dd or -ddd"),
+        ("\n  ip or arp\n", 2, 3, "`ip or arp` starts no filter program; give the output of tcpdump -d, -dd or -ddd"),
+        ("2\n6 0 0 0\n", 1, 1, "the first line promises 2 instructions and 1 follow"),
+        ("\n 0\n6 0 0 0\n", 2, 2, "the first line promises 0 instructions and 1 follow"),
+        ("99999999999\n", 1, 1, "`99999999999` is no number of instructions; give a number from 0 to 4294967295"),
+        ("1\n\n  6 0 0\n", 3, 3, "an instruction is four numbers, code jt jf k: here are 3"),
+        ("1\n6 0 0 0 0\n", 2, 1, "an instruction is four numbers, code jt jf k: here are 5"),
+        ("1\n65536 0 0 0\n", 2, 1, "`65536` is no code; give a number from 0 to 65535"),
+        ("1\n6 256 0 0\n", 2, 3, "`256` is no jt; give a number from 0 to 255"),
+        ("1\n\t6 0  x 0\n", 2, 7, "`x` is no jf; give a number from 0 to 255"),
+        ("1\n6 0 0 -1\n", 2, 7, "`-1` is no k; give a number from 0 to 4294967295"),
+        ("1\n6 0 0 +1\n", 2, 7, "`+1` is no k; give a number from 0 to 4294967295"),
+        ("1\n6 0 0 0x+1\n", 2, 7, "`0x+1` is no k; give a number from 0 to 4294967295"),
+        ("{ 6, 0, 0 },", 1, 1, "an instruction is four numbers, code jt jf k: here are 3"),
+        ("{ 6, 0, 0, 0 }, { 6, 0, 0x100, 0 }", 1, 25, "`0x100` is no jf; give a number from 0 to 255"),
+        ("{ 6, 0, 0, 0 }, { 6 }", 1, 17, "an instruction is four numbers, code jt jf k: here are 1"),
+        ("{ 6, 0, 0, 0 },\n{ 6, 0, 0, 0", 2, 1, "`{ 6, 0, 0, 0` is no initialiser; write `{ code, jt, jf, k },`"),
+        ("{ 6, 0, 0, 0 }; x", 1, 15, "`; x` is no initialiser; write `{ code, jt, jf, k },`"),
+        ("{ 6, 0, 0, 0 }, é { 6 }", 1, 17, "`é { 6 }` is no initialiser; write `{ code, jt, jf, k },`"),
+        ("{ é, 0, 0, 0 }", 1, 3, "`é` is no code; give a number from 0 to 65535"),
+        ("{ 6, é, x, 0 }", 1, 6, "`é` is no jt; give a number from 0 to 255"),
+        ("(001) ret #0", 1, 1, "`(001)` stands where (000) comes next"),
+        ("(000) ret #0\n (000) ret #0", 2, 2, "`(000)` stands where (001) comes next"),
+        ("(000)", 1, 6, "`` is no instruction; write it as tcpdump -d does: `(000) ldh [12]`"),
+        ("(000) frob #1", 1, 7, "`frob` is no instruction; write it as tcpdump -d does: `(000) ldh [12]`"),
+        ("(000) ld #", 1, 10, "`#` is no operand of ld; it takes `[12]` or `[x + 14]` or `#pktlen` or `#0x800` or `M[3]`"),
+        ("(000) ldxb  #4294967296", 1, 13, "`#4294967296` is no operand of ldxb; it takes `4*([14]&0xf)`"),
+        ("(000) txa #1", 1, 11, "`#1` is no operand of txa; it takes nothing"),
+        ("(000) ja", 1, 7, "`` is no operand of ja; it takes `7`"),
+        ("(000) and y", 1, 11, "`y` is no operand of and; it takes `#0x800` or `x`"),
+        ("(000) sub y", 1, 11, "`y` is no operand of sub; it takes `#96` or `x`"),
+        ("(000) unimp    0xe", 1, 16, "`0xe` is no operand of unimp; it takes 0x81 (`ldx #pktlen`)"),
+        ("(000) jeq #1", 1, 13, "`` stands where `jt 2 jf 5` comes next"),
+        ("(000) jeq #1 jt 1", 1, 14, "`jt 1` stands where `jt 2 jf 5` comes next"),
+        ("(000) ret #1 jt 1 jf 2", 1, 14, "`jt 1 jf 2` stands where the end of the line comes next"),
+        ("(000) jeq #1 jt 0 jf 2", 1, 17, "`0` is no target; jt and jf go forward by at most 256 instructions"),
+        ("(000) jeq #1 jt 1 jf 257", 1, 22, "`257` is no target; jt and jf go forward by at most 256 instructions"),
     ];
-    for (text, message) in table {
-        assert_eq!(read(text).unwrap_err().to_string(), message, "{text:?}");
+    for (text, line, column, message) in table {
+        let error = read(text).unwrap_err();
+        assert_eq!(
+            (error.line, error.column, &*error.reason.to_string()),
+            (line, column, message),
+            "{text:?}"
+        );
     }
     let error = read("1\n6 0 0\n").unwrap_err();
-    assert_eq!((error.line, error.reason), (2, TextReason::Fields(3)));
+    assert_eq!(error.reason, TextReason::Fields(3));
+    assert_eq!(
+        error.to_string(),
+        "line 2, column 1: an instruction is four numbers, code jt jf k: here are 3"
+    );
 }
 
 #[test]

@@ -123,7 +123,7 @@ impl CounterMap {
     /// # Errors
     /// EPERM without CAP_BPF; ENOMEM.
     pub fn new() -> Result<CounterMap, Refused> {
-        sys::create_map(sys::ARRAY, VALUE_SIZE)
+        sys::create_map(sys::ARRAY, VALUE_SIZE, 1)
             .map(|fd| CounterMap { fd })
             .map_err(Refused::new(Step::MakeMap))
     }
@@ -133,9 +133,40 @@ impl CounterMap {
     /// # Errors
     /// EPERM without CAP_BPF before Linux 5.19.
     pub fn read(&self) -> Result<Counters, Refused> {
-        let [received, accepted] =
-            sys::look_up_first(self.fd.as_fd()).map_err(Refused::new(Step::ReadMap))?;
+        let [received, accepted] = sys::look_up(self.fd.as_fd(), 0).map_err(Refused::new(Step::ReadMap))?;
         Ok(Counters { received, accepted })
+    }
+}
+
+/// 64-bit sums in the kernel, for programs of one's own: an array map.
+#[derive(Debug)]
+#[doc(alias = "BPF_MAP_TYPE_ARRAY")]
+pub struct Sums {
+    fd: OwnedFd,
+}
+
+impl Sums {
+    /// `len` sums, all 0. Their indices are 32 bits wide.
+    ///
+    /// # Errors
+    /// EPERM without CAP_BPF; ENOMEM; EINVAL for none.
+    pub fn new(len: u32) -> Result<Sums, Refused> {
+        sys::create_map(sys::ARRAY, 8, len).map(|fd| Sums { fd }).map_err(Refused::new(Step::MakeMap))
+    }
+
+    /// The sum at `index` now.
+    ///
+    /// # Errors
+    /// ENOENT past the end; EPERM without CAP_BPF before Linux 5.19.
+    pub fn read(&self, index: u32) -> Result<u64, Refused> {
+        let [sum] = sys::look_up(self.fd.as_fd(), index).map_err(Refused::new(Step::ReadMap))?;
+        Ok(sum)
+    }
+}
+
+impl AsRawFd for Sums {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.fd.as_raw_fd()
     }
 }
 
@@ -206,7 +237,7 @@ impl SocketFilter {
             result => return result.map_err(Refused::new(Step::Attach)),
         }
         if self.jump.is_none() {
-            let map = sys::create_map(sys::PROGRAM_ARRAY, 4).map_err(Refused::new(Step::MakeMap))?;
+            let map = sys::create_map(sys::PROGRAM_ARRAY, 4, 1).map_err(Refused::new(Step::MakeMap))?;
             sys::set_program(map.as_fd(), self.fd.as_fd()).map_err(Refused::new(Step::MakeMap))?;
             let program = sys::load_socket_filter(&jump_to(map.as_raw_fd()), &mut [])
                 .map_err(Refused::new(Step::Load))?;

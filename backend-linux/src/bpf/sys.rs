@@ -143,13 +143,14 @@ fn owned(fd: c_int) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
-/// BPF_MAP_CREATE of a map of one value of `value_size` bytes, with a key of 4: [`ARRAY`] or [`PROGRAM_ARRAY`].
-pub(super) fn create_map(map_type: u32, value_size: u32) -> io::Result<OwnedFd> {
+/// BPF_MAP_CREATE of a map of `max_entries` values of `value_size` bytes, with a key of 4: [`ARRAY`] or
+/// [`PROGRAM_ARRAY`].
+pub(super) fn create_map(map_type: u32, value_size: u32, max_entries: u32) -> io::Result<OwnedFd> {
     let mut attr = MapCreate {
         map_type,
         key_size: 4,
         value_size,
-        max_entries: 1,
+        max_entries,
         map_flags: 0,
         inner_map_fd: 0,
         numa_node: 0,
@@ -174,10 +175,9 @@ pub(super) fn set_program(map: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::R
     unsafe { bpf(BPF_MAP_UPDATE_ELEM, &mut attr) }.map(drop)
 }
 
-/// BPF_MAP_LOOKUP_ELEM of the value at index 0, which must have the size of two counters.
-pub(super) fn look_up_first(map: BorrowedFd<'_>) -> io::Result<[u64; 2]> {
-    let key = 0_u32;
-    let mut value = [0_u64; 2];
+/// BPF_MAP_LOOKUP_ELEM of the value at `key` of an [`ARRAY`] made by [`create_map`] with values of `N` times 8 bytes.
+pub(super) fn look_up<const N: usize>(map: BorrowedFd<'_>, key: u32) -> io::Result<[u64; N]> {
+    let mut value = [0_u64; N];
     let mut attr = MapElement {
         map_fd: fd_number(map),
         padding: 0,
@@ -185,8 +185,8 @@ pub(super) fn look_up_first(map: BorrowedFd<'_>) -> io::Result<[u64; 2]> {
         value: address(&raw mut value),
         flags: 0,
     };
-    // SAFETY: the key is 4 bytes, as create_map() says, and the value has room for the 16 bytes that VALUE_SIZE is:
-    // maps are only made by this module.
+    // SAFETY: the key is 4 bytes, as create_map() says, and the value has room for the N * 8 bytes that the map's values
+    // have: maps are only made by this module's callers, which are CounterMap (2) and Sums (1).
     unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut attr) }?;
     Ok(value)
 }

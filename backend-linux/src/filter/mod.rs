@@ -24,6 +24,7 @@ mod assemble;
 pub mod ebpf;
 mod emit;
 mod flow;
+mod probe;
 mod view;
 
 #[cfg(test)]
@@ -36,6 +37,8 @@ use bpfdev_core::backend::LoopbackFraming;
 use bpfdev_core::cbpf::code::*;
 use bpfdev_core::cbpf::skb::AD_VLAN_TAG_PRESENT;
 use bpfdev_core::cbpf::{Insn, Program};
+
+pub use probe::{attach, try_attach};
 
 use assemble::Code;
 use emit::emit;

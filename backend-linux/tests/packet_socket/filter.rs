@@ -81,7 +81,11 @@ fn each_plan_gives_the_same_packets() {
         });
         assert!(kept.iter().all(|packet| caplen(packet, &filter) == 40 && packet.wirelen == 100));
         let received = v0.stats().unwrap().received;
-        assert_eq!(received, (plan != PlanChoice::Cbpf).then_some(3), "{plan}: not known where rejects are not counted");
+        assert_eq!(
+            received,
+            (plan != PlanChoice::Cbpf).then_some(3),
+            "{plan}: not known where rejects are not counted"
+        );
     }
 }
 
@@ -263,7 +267,9 @@ fn loopback_packets_are_filtered_behind_the_family_word() {
         Insn::stmt(code::RET_K, 20),
         Insn::stmt(code::RET_K, 0),
     ]);
-    for (plan, expected) in [(PlanChoice::Ebpf, Plan::Ebpf), (PlanChoice::Cbpf, Plan::Cbpf), (PlanChoice::Process, Plan::Process)] {
+    for (plan, expected) in
+        [(PlanChoice::Ebpf, Plan::Ebpf), (PlanChoice::Cbpf, Plan::Cbpf), (PlanChoice::Process, Plan::Process)]
+    {
         let config = TapConfig { filter: Some(filter.clone()), ..config() };
         let mut lo = tap_with(&ns, "lo", &config, with_plan(plan)).unwrap();
         assert_eq!(lo.plan(), expected);

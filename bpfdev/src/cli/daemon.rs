@@ -26,7 +26,7 @@ pub struct DeviceOptions {
     #[arg(long, value_name = "DIALECT", value_parser = dialects())]
     pub abi: Option<String>,
     /// Where filters run: in the kernel where they can (auto), always there (cbpf), in the daemon (process)
-    #[arg(long, value_parser = ["auto", "cbpf", "process"])]
+    #[arg(long, value_parser = ["auto", "ebpf", "cbpf", "process"])]
     pub plan: Option<String>,
     /// Whether checksums the kernel left to the hardware are filled in (complete) or not (raw)
     #[arg(long, value_parser = ["complete", "raw"])]

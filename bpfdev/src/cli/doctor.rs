@@ -194,6 +194,12 @@ const SYSCTLS: &[Sysctl] = &[
         cure: "no process may read another's memory: remove the setting and reboot",
     },
     Sysctl {
+        name: "net.core.bpf_jit_enable",
+        good: |state| state == 1,
+        cure: "filters are interpreted by the kernel, or (2) their code is logged: \
+               sudo sysctl net.core.bpf_jit_enable=1",
+    },
+    Sysctl {
         name: "net.core.optmem_max",
         // A socket filter of 512 instructions, rewritten for tagged and untagged frames: two copies of 8 octets
         // each, and what the kernel makes of them.

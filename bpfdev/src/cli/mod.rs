@@ -13,12 +13,12 @@ pub mod capture;
 pub mod daemon;
 pub mod demo;
 pub mod doctor;
+pub mod filter;
 pub mod launch;
 pub mod probe;
 pub mod refusal;
 pub mod sandbox;
 pub mod serve;
-mod sys;
 pub mod wrap;
 
 /// The BSD packet filter device, /dev/bpf, on Linux
@@ -39,6 +39,7 @@ enum Subcommand {
     Wrap(wrap::WrapArgs),
     Capture(capture::CaptureArgs),
     Demo(demo::DemoArgs),
+    Filter(filter::FilterArgs),
     Doctor(doctor::DoctorArgs),
     #[command(hide = true)]
     Launch(launch::LaunchArgs),
@@ -54,6 +55,7 @@ fn dispatch(command: Subcommand) -> anyhow::Result<ExitCode> {
         Subcommand::Wrap(args) => wrap::run(args),
         Subcommand::Capture(args) => capture::run(args),
         Subcommand::Demo(args) => demo::run(args),
+        Subcommand::Filter(args) => filter::run(args),
         Subcommand::Doctor(args) => doctor::run(args),
         Subcommand::Launch(args) => launch::run(args),
         Subcommand::Probe(args) => probe::run(args),

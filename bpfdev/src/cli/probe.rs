@@ -15,7 +15,6 @@ use nix::unistd::Pid;
 use super::launch::SELF;
 use super::refusal::{CAP_SYS_PTRACE, Host, Need, Refusal, refused};
 use super::sandbox::{self, MOUNT, Network, Sandbox};
-use super::sys;
 
 /// What can be tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -145,10 +144,7 @@ impl Probe {
                 sandbox::own_network()?;
                 Ok("a pair in a network namespace".into())
             }
-            Probe::Bpf => {
-                refused(Need::Bpf, "loading a program", sys::load_smallest_program())?;
-                Ok("a program was loaded".into())
-            }
+            Probe::Bpf => super::filter::load_smallest().map_err(|why| Refusal::new(Need::Bpf, why)),
             Probe::CallerMemory => caller_memory(host.privileged()),
         }
     }

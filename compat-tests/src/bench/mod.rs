@@ -8,6 +8,7 @@
 mod device;
 mod emulated;
 pub mod figures;
+mod filter;
 mod frame;
 mod ground;
 mod part;
@@ -29,7 +30,10 @@ const RING: usize = 16 << 20;
 
 /// `bpfdev-compat bench [--check] [--json] [--rounds N] [--quick]`
 #[derive(Clone, Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct BenchArgs {
+    #[command(subcommand)]
+    other: Option<Other>,
     /// Exit 1 when the backend costs more than 1.3 times libpcap's CPU time, the device more than 4 times, or the device
     /// drops packets at 100,000 a second; takes less than a minute
     #[arg(long)]
@@ -43,6 +47,12 @@ pub struct BenchArgs {
     /// Fewer cases and packets: shows that everything works
     #[arg(long)]
     quick: bool,
+}
+
+/// Benches of something else than packets on their way.
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Other {
+    Filter(filter::FilterArgs),
 }
 
 /// `bpfdev-compat bench-part JSON`, hidden: a process of the bench.
@@ -66,6 +76,9 @@ pub fn run_part(args: &PartArgs) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// Without root, /dev/fuse or a second CPU; a subject that fails.
 pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
+    if let Some(Other::Filter(args)) = &args.other {
+        return filter::run(args);
+    }
     let plan = match (args.check, args.quick) {
         (true, _) => Plan::check(args.rounds),
         (false, true) => Plan::quick(args.rounds),

@@ -50,7 +50,7 @@ pub struct OracleArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     max_skipped: usize,
     /// Where the device runs filters: auto, cbpf or process
-    #[arg(long, value_parser = ["auto", "cbpf", "process"])]
+    #[arg(long, value_parser = ["auto", "ebpf", "cbpf", "process"])]
     plan: Option<String>,
 }
 

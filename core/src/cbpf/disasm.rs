@@ -31,6 +31,24 @@ pub(super) enum Operand {
     Target,
 }
 
+impl Operand {
+    /// How one looks, for a message.
+    pub(super) fn example(self) -> &'static str {
+        match self {
+            Operand::None => "nothing",
+            Operand::X => "`x`",
+            Operand::Hex => "`#0x800`",
+            Operand::Decimal => "`#96`",
+            Operand::Length => "`#pktlen`",
+            Operand::Absolute => "`[12]`",
+            Operand::Indirect => "`[x + 14]`",
+            Operand::Memory => "`M[3]`",
+            Operand::HeaderLength => "`4*([14]&0xf)`",
+            Operand::Target => "`7`",
+        }
+    }
+}
+
 /// Code, name and operand of each instruction that has a name.
 #[rustfmt::skip]
 pub(super) static IMAGES: [(u16, &str, Operand); 48] = [

@@ -22,16 +22,20 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod builder;
 pub mod code;
 mod disasm;
+pub mod graph;
 mod insn;
 mod interpret;
 mod program;
 pub mod rules;
 pub mod skb;
 pub mod text;
+pub mod trace;
 mod validate;
 
+pub use builder::Builder;
 pub use disasm::{Image, disasm};
 pub use insn::Insn;
 pub use interpret::{interpret, interpret_contiguous, interpret_skb};

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use bpfdev_core::cbpf::{self, Insn, Program, Rules, code, text};
 use bpfdev_core::linktype::Linktype;
 
@@ -42,28 +42,12 @@ pub(super) fn keep(snaplen: u32, rules: &'static Rules) -> anyhow::Result<Progra
 /// Compiles an expression by libpcap, for packets of this link type.
 #[cfg(feature = "expr")]
 fn compile(expression: &str, linktype: Linktype, snaplen: u32) -> anyhow::Result<Vec<Insn>> {
-    let number = i32::try_from(linktype.0).unwrap_or(i32::MAX);
-    let dead = pcap::Capture::dead(pcap::Linktype(number)).context("libpcap")?;
-    let program = match dead.compile(expression, true) {
-        Ok(program) => program,
-        Err(pcap::Error::PcapError(text)) => bail!("{expression:?}: {text}"),
-        Err(error) => return Err(error).with_context(|| format!("{expression:?}")),
-    };
-    let insns = program.get_instructions();
-    // Its instructions can only be printed: as -ddd does.
-    let lines: Vec<_> = insns.iter().map(ToString::to_string).collect();
-    let text = format!("{}\n{}\n", insns.len(), lines.join("\n"));
-    let mut insns = text::read_as(&text, text::Form::Decimal).context("libpcap's program")?;
-    for insn in insns.iter_mut().filter(|insn| insn.code == code::RET_K && insn.k != 0) {
-        // A handle without an interface keeps 65535 bytes.
-        insn.k = snaplen;
-    }
-    Ok(insns)
+    Ok(crate::expr::compile(expression, linktype, snaplen)?)
 }
 
 #[cfg(not(feature = "expr"))]
 fn compile(expression: &str, _: Linktype, _: u32) -> anyhow::Result<Vec<Insn>> {
-    bail!(crate::cli::UsageError(format!(
+    anyhow::bail!(crate::cli::UsageError(format!(
         "expressions are compiled by libpcap, and this bpfdev is built without the feature expr: give the program \
          instead, tcpdump -ddd '{expression}' | bpfdev capture --ddd - …"
     )))
