@@ -1,5 +1,7 @@
 //! The examples that work on a live interface, run in a namespace of their own.
 
+#![allow(clippy::unwrap_used)] // the program module's
+
 use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
 use std::path::Path;
@@ -59,7 +61,7 @@ fn bytes_are_summed_by_protocol() {
 #[test]
 fn the_four_instructions_run_in_the_kernel() {
     let namespace = Namespace::new().expect("a network namespace");
-    let _pair = namespace.veth_pair("v0", "v1").expect("a pair");
+    namespace.veth_pair("v0", "v1").expect("a pair");
     let mut child = start(&namespace, "ethertype_filter", &["v0"]);
     let line = until(&namespace, &mut child, |line| line.contains("in the kernel"));
     assert!(line.contains("cbpf"), "{line}");

@@ -193,6 +193,11 @@ fn kernel_passes_the_same(choice: PlanChoice, plan: Plan) {
 }
 
 #[test]
+fn the_kernel_passes_the_same_packets_by_the_ebpf_plan() {
+    kernel_passes_the_same(PlanChoice::Ebpf, Plan::Ebpf);
+}
+
+#[test]
 fn the_kernel_passes_the_same_packets_by_the_cbpf_plan() {
     kernel_passes_the_same(PlanChoice::Cbpf, Plan::Cbpf);
 }

@@ -72,10 +72,12 @@ fn on_device(file: &str, options: &[&str]) -> (Vec<usize>, String) {
 #[test]
 #[serial]
 fn device_traces() {
-    let (counts, said) = on_device("traces.jsonl", &["--plan", "process"]);
-    assert_eq!(counts, [189, 0, 0], "{said}");
-    // a filter in the kernel keeps rejected packets from being counted as received
-    let (counts, said) = on_device("traces.jsonl", &[]);
+    for plan in ["auto", "ebpf", "process"] {
+        let (counts, said) = on_device("traces.jsonl", &["--plan", plan]);
+        assert_eq!(counts, [189, 0, 0], "{plan}: {said}");
+    }
+    // a classic filter in the kernel keeps rejected packets from being counted as received
+    let (counts, said) = on_device("traces.jsonl", &["--plan", "cbpf"]);
     assert!(counts[0] >= 180, "{said}");
     assert!(
         said.lines().filter(|line| line.starts_with("FAIL")).all(|line| line.contains("BIOCGSTATS")),
@@ -86,9 +88,11 @@ fn device_traces() {
 #[test]
 #[serial]
 fn device_cases() {
-    let (counts, said) = on_device("cases.json", &["--abi", "netbsd7", "--plan", "process"]);
-    assert_eq!(counts[1], 0, "{said}");
-    assert!(counts[0] >= 26, "{said}");
+    for plan in ["ebpf", "process"] {
+        let (counts, said) = on_device("cases.json", &["--abi", "netbsd7", "--plan", plan]);
+        assert_eq!(counts[1], 0, "{plan}: {said}");
+        assert!(counts[0] >= 26, "{plan}: {said}");
+    }
 }
 
 #[test]

@@ -69,6 +69,10 @@ fn readers_are_kind_to_white_space() {
     for text in texts {
         assert_eq!(read(text), Ok(program()), "{text}");
     }
+    // libpcap's listing does not name the register; people do.
+    for text in ["(000) ret", "(000) ret a", "(000) ret A"] {
+        assert_eq!(read(text), Ok(vec![Insn::stmt(RET_A, 0)]), "{text}");
+    }
 }
 
 #[test]
@@ -117,6 +121,7 @@ fn an_error_names_the_place_and_what_was_expected() {
         ("(000) and y", 1, 11, "`y` is no operand of and; it takes `#0x800` or `x`"),
         ("(000) sub y", 1, 11, "`y` is no operand of sub; it takes `#96` or `x`"),
         ("(000) unimp    0xe", 1, 16, "`0xe` is no operand of unimp; it takes 0x81 (`ldx #pktlen`)"),
+        ("(000) unimp    0x28", 1, 16, "`0x28` is no operand of unimp; it takes 0x81 (`ldx #pktlen`)"),
         ("(000) jeq #1", 1, 13, "`` stands where `jt 2 jf 5` comes next"),
         ("(000) jeq #1 jt 1", 1, 14, "`jt 1` stands where `jt 2 jf 5` comes next"),
         ("(000) ret #1 jt 1 jf 2", 1, 14, "`jt 1 jf 2` stands where the end of the line comes next"),

@@ -67,7 +67,12 @@ fn what_rejects_without_a_return_says_why() {
         (Insn::stmt(MOD_K, 0), Why::ZeroDivisor),
         (Insn::stmt(JA_K, 1), Why::Ended),
     ];
-    rows.extend([LD_MEM, LDX_MEM, ST_MEM, STX_MEM].map(|code| (Insn::stmt(code, 16), Why::NoMemory)));
+    let memory = [LD_MEM, LDX_MEM, ST_MEM, STX_MEM];
+    rows.extend(memory.map(|code| (Insn::stmt(code, 16), Why::NoMemory)));
+    for code in memory {
+        let ended = trace(&[Insn::stmt(code, 15)], &[], 0, &FREEBSD);
+        assert_eq!(ended.steps[0].next, Next::Reject(Why::Ended), "{code:#x}");
+    }
     rows.extend([0xffff, RET | X, LD | H | MSH].map(|code| (Insn::stmt(code, 0), Why::NoInstruction)));
     for (insn, why) in rows {
         let trace = trace(&[insn, Insn::stmt(RET_K, 9)], &[1, 2, 3], 60, &FREEBSD);

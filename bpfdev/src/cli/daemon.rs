@@ -25,7 +25,7 @@ pub struct DeviceOptions {
     /// The dialect of the device; linux has FreeBSD's layout and requests
     #[arg(long, value_name = "DIALECT", value_parser = dialects())]
     pub abi: Option<String>,
-    /// Where filters run: in the kernel where they can (auto), always there (cbpf), in the daemon (process)
+    /// Where filters run: in the kernel, counted (ebpf) or as classic BPF (cbpf), in the daemon (process), or the first of these that can (auto)
     #[arg(long, value_parser = ["auto", "ebpf", "cbpf", "process"])]
     pub plan: Option<String>,
     /// Whether checksums the kernel left to the hardware are filled in (complete) or not (raw)

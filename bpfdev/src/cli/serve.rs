@@ -46,7 +46,7 @@ pub struct ServeArgs {
     /// Group of the nodes, by name or number
     #[arg(long)]
     group: Option<String>,
-    /// Where filters run: in the kernel where they can (auto), always there (cbpf), in the daemon (process)
+    /// Where filters run: in the kernel, counted (ebpf) or as classic BPF (cbpf), in the daemon (process), or the first of these that can (auto)
     #[arg(long, value_name = "PLAN", default_value = "auto")]
     plan: PlanChoice,
     /// Whether checksums the kernel left to the hardware are filled in (complete) or not (raw)

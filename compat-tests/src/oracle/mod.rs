@@ -49,7 +49,7 @@ pub struct OracleArgs {
     /// How many may be skipped for want of sense before that is a failure
     #[arg(long, value_name = "N", default_value_t = 0)]
     max_skipped: usize,
-    /// Where the device runs filters: auto, cbpf or process
+    /// Where the device runs filters: auto, ebpf, cbpf or process
     #[arg(long, value_parser = ["auto", "ebpf", "cbpf", "process"])]
     plan: Option<String>,
 }

@@ -59,6 +59,24 @@ fn the_filter_is_the_same_wherever_it_runs() {
 
 #[test]
 #[serial]
+fn packets_of_a_hidden_direction_are_not_counted() {
+    for plan in ["ebpf", "process"] {
+        let (device, wire) = (Device::start(&["--plan", plan]), Wire::new());
+        let bpf = wire.bound(&device);
+        let nothing = [Insn(6, 0, 0, 0)];
+        for (direction, [received, _]) in [(0, [3, 0]), (1, [5, 0]), (2, [2, 0])] {
+            bpf.set_filter(&nothing).unwrap();
+            bpf.u32(number::SDIRECTION, direction);
+            bpf.ioctl_at(number::FLUSH, 0).unwrap();
+            (0..3).for_each(|mark| wire.send(&frame(60, mark)));
+            (0..2).for_each(|mark| assert_eq!(bpf.write(&frame(60, mark)).unwrap(), 60));
+            assert_eq!(bpf.stats(), [received, 0], "{plan}: direction {direction}, all rejected");
+        }
+    }
+}
+
+#[test]
+#[serial]
 fn a_write_is_one_frame_and_is_seen_by_the_writer() {
     let (device, wire) = (Device::start(&[]), Wire::new());
     let bpf = wire.bound(&device);

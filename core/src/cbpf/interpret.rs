@@ -168,16 +168,17 @@ fn machine(
             }
         }};
     }
-    // What mostly follows a load, done without a look at every code there is.
-    macro_rules! compare {
-        () => {
+    // A load into A, and the comparison that mostly follows it, without a look at every code there is.
+    macro_rules! accumulate {
+        ($code:expr, $at:expr, $from_be:expr) => {{
+            a = fetch!($code, $at, $from_be);
             if let Some(insn) = insns.get(pc)
                 && insn.code == JEQ_K
             {
                 watch.before(pc, *insn, a, x, &mem);
                 pc = jump(pc + 1, a == insn.k, insn);
             }
-        };
+        }};
     }
     let word = u32::from_be_bytes;
     let half = |bytes| u32::from(u16::from_be_bytes(bytes));
@@ -189,30 +190,12 @@ fn machine(
         pc += 1;
         let k = insn.k;
         match insn.code {
-            LD_W_ABS => {
-                a = fetch!(LD_W_ABS, k, word);
-                compare!();
-            }
-            LD_H_ABS => {
-                a = fetch!(LD_H_ABS, k, half);
-                compare!();
-            }
-            LD_B_ABS => {
-                a = fetch!(LD_B_ABS, k, byte);
-                compare!();
-            }
-            LD_W_IND => {
-                a = fetch!(LD_W_IND, or_reject!(indirect(x, k, rules, path)), word);
-                compare!();
-            }
-            LD_H_IND => {
-                a = fetch!(LD_H_IND, or_reject!(indirect(x, k, rules, path)), half);
-                compare!();
-            }
-            LD_B_IND => {
-                a = fetch!(LD_B_IND, or_reject!(indirect(x, k, rules, path)), byte);
-                compare!();
-            }
+            LD_W_ABS => accumulate!(LD_W_ABS, k, word),
+            LD_H_ABS => accumulate!(LD_H_ABS, k, half),
+            LD_B_ABS => accumulate!(LD_B_ABS, k, byte),
+            LD_W_IND => accumulate!(LD_W_IND, or_reject!(indirect(x, k, rules, path)), word),
+            LD_H_IND => accumulate!(LD_H_IND, or_reject!(indirect(x, k, rules, path)), half),
+            LD_B_IND => accumulate!(LD_B_IND, or_reject!(indirect(x, k, rules, path)), byte),
             LD_W_LEN => a = wirelen,
             LD_IMM => a = k,
             LD_MEM => a = *or_reject!(mem.get(k as usize)),

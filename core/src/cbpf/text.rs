@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::Insn;
-use super::code::{self, RET_A, is_opcode};
+use super::code::{LDX_W_LEN, RET_A};
 use super::disasm::{IMAGES, Operand, disasm};
 use super::skb::ANCILLARY;
 
@@ -312,12 +312,9 @@ fn operation<'a>(name: &'a str, operand: &'a str, pc: usize) -> Result<(u16, u32
         Wrong { at, reason: TextReason::Operand { text, name, expected } }
     };
     match (name, operand) {
-        // What libpcap has no name for; k is lost, so only where there is none.
-        ("unimp", code) => {
-            let code = parse(code).and_then(|code| u16::try_from(code).ok());
-            let code = code.filter(|code| is_opcode(*code) && code::mode(*code) == code::LEN);
-            return code.map(|code| (code, 0)).ok_or_else(|| no_operand("0x81 (`ldx #pktlen`)".to_owned()));
-        }
+        // libpcap has no name for one instruction, which has no k.
+        ("unimp", code) if parse(code) == Some(LDX_W_LEN.into()) => return Ok((LDX_W_LEN, 0)),
+        ("unimp", _) => return Err(no_operand("0x81 (`ldx #pktlen`)".to_owned())),
         ("ret", "a" | "A") => return Ok((RET_A, 0)),
         _ => {}
     }

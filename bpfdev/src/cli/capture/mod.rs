@@ -78,7 +78,7 @@ pub struct CaptureArgs {
     /// The filter as a program: the file holds what tcpdump -ddd (or -dd, -d) prints; - is stdin
     #[arg(long, value_name = "FILE", conflicts_with = "expression")]
     ddd: Option<PathBuf>,
-    /// Where the filter runs without a node: in the kernel where it can (auto), always there (cbpf), here (process)
+    /// Where the filter runs without a node: in the kernel, counted (ebpf) or as classic BPF (cbpf), here (process), or the first of these that can (auto)
     #[arg(long, value_name = "PLAN", default_value = "auto", conflicts_with = "device")]
     plan: PlanChoice,
     /// Whether checksums the kernel left to the hardware are filled in (complete) or not (raw)
