@@ -64,6 +64,35 @@ fn snap_lengths_count_the_tag(v0: &mut PacketSocket, v1: &PacketSocket, plan: Pl
 }
 
 #[test]
+fn a_snap_length_read_behind_the_tag_is_exact() {
+    let ns = pair();
+    let v1 = tap(&ns, "v1");
+    // What decides lies behind what is kept: by the byte itself, and by one of two constants.
+    let by_byte = program(&[Insn::stmt(code::LD_B_ABS, 40), Insn::stmt(code::RET_A, 0)]);
+    let by_test = program(&[
+        Insn::stmt(code::LD_B_ABS, 40),
+        Insn::jump(code::JGT_K, 14, 0, 1),
+        Insn::stmt(code::RET_K, 15),
+        Insn::stmt(code::RET_K, 13),
+    ]);
+    for plan in KINDS {
+        for filter in [&by_byte, &by_test] {
+            let config = TapConfig { filter: Some(filter.clone()), ..config() };
+            let mut v0 = tap_with(&ns, "v0", &config, with_plan(plan)).unwrap();
+            for n in (10..=18).chain([60, 200]) {
+                for mut sent in [tagged(7, A, 1, 64), frame(A, 1, 60)] {
+                    sent[40] = n;
+                    send(&v1, &sent).unwrap();
+                    let expected = sent.len().min(filter.run(&sent, sent.len() as u32) as usize);
+                    let kept = collect(&mut v0, 1).remove(0);
+                    assert_eq!(caplen(&kept, filter), expected, "{plan}: n = {n}, {filter:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn each_plan_gives_the_same_packets() {
     let ns = pair();
     let v1 = tap(&ns, "v1");

@@ -80,6 +80,9 @@ struct Sleeper {
     piece: usize,
 }
 
+/// What an open file takes of a limit; dropping it gives that back.
+pub type Room = Box<dyn std::fmt::Debug + Send>;
+
 /// One open file.
 #[derive(Debug)]
 pub struct File {
@@ -97,11 +100,13 @@ pub struct File {
     feed: Feed,
     /// The namespace it was attached in.
     pub attached: Attached,
+    /// Given back when all of the file is closed.
+    room: Room,
     pub span: tracing::Span,
 }
 
 impl File {
-    pub fn new(key: u64, open: OpenFile, span: tracing::Span) -> File {
+    pub fn new(key: u64, open: OpenFile, room: Room, span: tracing::Span) -> File {
         File {
             key,
             open,
@@ -112,6 +117,7 @@ impl File {
             rest: None,
             feed: Feed::default(),
             attached: Attached::default(),
+            room,
             span,
         }
     }
@@ -352,6 +358,11 @@ impl File {
             ports.channel.fail(unique, errno);
         }
         ports.pump.remove(self.key, &mut self.feed);
-        ports.pump.reap(self.open);
+        if let Some(tap) = self.open.tap() {
+            // At once, though closing the tap takes its time. It is gone, or it was not promiscuous: as wanted.
+            let _ = tap.set_promiscuous(false);
+        }
+        // Until it is closed it counts as open: a client that opens and closes in a loop waits for itself.
+        ports.pump.reap((self.open, self.room));
     }
 }

@@ -15,7 +15,7 @@ use bpfdev_core::time::{Clock, Moment};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::caller::{Attached, CallerNetwork, Memory, Place, Seldom};
-use super::file::{File, Ioctl, Req};
+use super::file::{File, Ioctl, Req, Room};
 use super::helper::{Helpers, Limits, Outbox};
 use super::pump::Pump;
 use super::wire::{self, Channel, Header, IOCTL_32BIT, IOCTL_DIR, IoctlIn, PollIn, ReadIn, WriteIn, opcode};
@@ -198,12 +198,13 @@ impl Session {
         self.files.len()
     }
 
-    /// A file is open, `fh` its number; to be called before the reply to its OPEN leaves.
-    pub fn opened(&mut self, fh: u64, header: &Header) {
+    /// A file is open, `fh` its number; to be called before the reply to its OPEN leaves. `room` is dropped when all of
+    /// it is closed, which may be a while after its release.
+    pub fn opened(&mut self, fh: u64, header: &Header, room: Room) {
         let interface = tracing::field::Empty;
         let span = tracing::info_span!("file", fh, pid = header.pid, uid = header.uid, interface);
         tracing::debug!(parent: &span, "opened");
-        self.files.insert(fh, File::new(fh, OpenFile::new(self.ports.config.abi), span));
+        self.files.insert(fh, File::new(fh, OpenFile::new(self.ports.config.abi), room, span));
     }
 
     /// The file was closed for the last time. `false`: it is not one of ours.

@@ -13,7 +13,7 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::eventfd::EventFd;
 use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 
-use super::namespace::{MAX_WRITE, Opens};
+use super::namespace::{MAX_WRITE, Opens, Room};
 use crate::chardev::session::Session;
 use crate::chardev::wire::{self, Header, OUT_HEADER, opcode};
 
@@ -159,8 +159,10 @@ impl Mux {
                 self.opening.insert(header.unique, header);
             }
             // Ours first: what the file still holds is given up in order, then the kernel hears that it is closed.
-            opcode::RELEASE if wire::first_u64(body).is_some_and(|fh| self.session.released(fh)) => {
-                self.opens.give_back();
+            opcode::RELEASE => {
+                if let Some(fh) = wire::first_u64(body) {
+                    self.session.released(fh);
+                }
             }
             opcode::INIT => self.init = Some(header.unique),
             _ => {}
@@ -231,14 +233,13 @@ impl Mux {
         // The file is there before anybody can use it.
         let opened = self.opening.remove(&unique).filter(|_| error == 0).and_then(|header| {
             let fh = wire::first_u64(message.get(OUT_HEADER..)?)?;
-            self.session.opened(fh, &header);
+            self.session.opened(fh, &header, Box::new(Room::taken(&self.opens)));
             Some(fh)
         });
         if let Err(error) = self.session.channel().forward(message) {
             tracing::debug!(unique, %error, "nobody waits for this reply");
             if let Some(fh) = opened {
                 self.session.released(fh);
-                self.opens.give_back();
             }
         }
     }

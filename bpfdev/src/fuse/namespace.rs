@@ -60,6 +60,23 @@ impl Opens {
     }
 }
 
+/// The room of one open file, from its OPEN until the last of it is closed.
+#[derive(Debug)]
+pub struct Room(Arc<Opens>);
+
+impl Room {
+    /// The room that the file's OPEN took.
+    pub fn taken(opens: &Arc<Opens>) -> Room {
+        Room(opens.clone())
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.0.give_back();
+    }
+}
+
 /// Who may open the nodes. chmod(1) and chown(1) on any of them change all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {

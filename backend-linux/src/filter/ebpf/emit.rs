@@ -31,6 +31,8 @@ pub(super) struct Emitter<'a> {
     pub rules: &'a Rules,
     pub target: &'a Target,
     pub one_snaplen: bool,
+    /// It returns more than one value that ends in the tag.
+    pub ambiguous: bool,
     /// Which instructions are reached.
     reached: Vec<bool>,
     /// Which instructions are jumped to.
@@ -50,6 +52,7 @@ impl<'a> Emitter<'a> {
         rules: &'a Rules,
         target: &'a Target,
         one_snaplen: bool,
+        ambiguous: bool,
     ) -> Emitter<'a> {
         // Labels below insns.len() are the program's own instructions.
         let mut code = Code::with_labels(insns.len());
@@ -62,6 +65,7 @@ impl<'a> Emitter<'a> {
             rules,
             target,
             one_snaplen,
+            ambiguous,
             reached,
             targets,
             copy: None,

@@ -86,11 +86,18 @@ impl Emitter<'_> {
                 self.code.push([alu(ADD, R0, R1)]);
             } else {
                 self.code.branch(JEQ, R1, Operand::Imm(0), self.accept);
-                self.code.push([mov_imm(R0, *IN_TAG.start())]);
+                self.keep_before_tag();
             }
         }
         self.code.goto(self.accept);
         false
+    }
+
+    /// R0 = what the kernel is to keep where the BSD's packet ends in the tag.
+    fn keep_before_tag(&mut self) {
+        // Where it cannot be told later which of several values it was, the interpreter decides, and needs all of it.
+        let keep = if self.ambiguous { u32::MAX } else { *IN_TAG.start() };
+        self.code.push([mov_imm(R0, keep)]);
     }
 
     pub(super) fn return_a(&mut self) -> bool {
@@ -112,8 +119,8 @@ impl Emitter<'_> {
                 self.code.branch(JEQ, R1, Operand::Imm(0), self.accept);
                 self.code.branch(code::JLT.into(), R2, Operand::Imm(*IN_TAG.start()), self.accept);
                 self.code.push([alu_imm(SUB, R0, 4)]);
-                self.code.branch(JGE, R2, Operand::Imm(*IN_TAG.end()), self.accept);
-                self.code.push([mov_imm(R0, *IN_TAG.start())]);
+                self.code.branch(JGT, R2, Operand::Imm(*IN_TAG.end()), self.accept);
+                self.keep_before_tag();
             }
             LinkKind::Raw => {}
         }

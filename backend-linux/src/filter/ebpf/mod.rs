@@ -134,30 +134,33 @@ impl Translated {
     /// `captured` and `len` are the kernel's two lengths in bytes (`tp_snaplen` and `tp_len`), where nothing but the
     /// filter cut the packet. `tag_restored`: the packet's VLAN tag was metadata, and is not in these lengths.
     ///
-    /// `None`: it cannot be told, as the program returns different values from 12 to 16, which end in the tag; ask the
-    /// interpreter.
+    /// `None`: it cannot be told, as the program returns different values from 12 to 16, which end in the tag; the packet is
+    /// whole then, and the interpreter can be asked.
     pub fn verdict(&self, captured: u32, len: u32, tag_restored: bool) -> Option<u32> {
         if let ([only], false) = (self.snaplens.as_slice(), self.computes_snaplen) {
             return Some(*only);
         }
         if captured >= len {
-            return Some(u32::MAX);
+            return if tag_restored && self.is_ambiguous() { None } else { Some(u32::MAX) };
         }
         if !tag_restored {
             return Some(captured.saturating_sub(self.header_excess));
         }
         match captured {
             0..12 => Some(captured),
-            12 => {
-                let mut candidates = self.snaplens.iter().filter(|n| IN_TAG.contains(n));
-                match (candidates.next(), candidates.next()) {
-                    (Some(only), None) if !self.computes_snaplen => Some(*only),
-                    _ => None,
-                }
-            }
+            12 => self.snaplens.iter().find(|n| IN_TAG.contains(n)).copied(),
             _ => Some(captured.saturating_add(4)),
         }
     }
+
+    fn is_ambiguous(&self) -> bool {
+        ambiguous(&self.snaplens, self.computes_snaplen)
+    }
+}
+
+/// Whether a program returns more than one value that ends in the tag.
+fn ambiguous(snaplens: &[u32], computes_snaplen: bool) -> bool {
+    computes_snaplen || snaplens.iter().filter(|n| IN_TAG.contains(n)).count() > 1
 }
 
 /// Snap lengths for which the kernel must keep the 12 bytes before a stripped tag, and nothing behind it.
@@ -196,7 +199,8 @@ pub fn translate<'a>(
     let facts = analyse(insns, rules);
     let (snaplens, computes_snaplen) = returned(insns, &facts);
     let one_snaplen = !computes_snaplen && snaplens.len() <= 1;
-    let code = Emitter::new(insns, &facts, rules, target, one_snaplen).program();
+    let ambiguous = ambiguous(&snaplens, computes_snaplen);
+    let code = Emitter::new(insns, &facts, rules, target, one_snaplen, ambiguous).program();
     let header_excess = if matches!(target.link, LinkKind::Loopback(_)) { 10 } else { 0 };
     Ok(Translated { insns: code.assemble()?, snaplens, computes_snaplen, header_excess })
 }
