@@ -121,8 +121,11 @@ pub(super) fn kept_before_tag(translated: &Translated, n: u32) -> u32 {
     if !translated.computes_snaplen && translated.snaplens.len() <= 1 {
         return n;
     }
+    let in_tag = translated.snaplens.iter().filter(|n| (12..=16).contains(*n)).count();
     match n {
         0..12 => n,
+        // which of several it was can only be told from the whole packet
+        12..=16 if translated.computes_snaplen || in_tag > 1 => u32::MAX,
         12..=16 => 12,
         _ => n - 4,
     }
