@@ -141,7 +141,7 @@ impl OpenFile {
         };
         // anything else the tap says is temporary: the next drain sees what there is
         if matches!(error, TapError::Gone(_)) {
-            self.count_lost();
+            self.count_unseen();
             self.tap = None;
             self.descriptor.interface_gone();
         }
@@ -152,7 +152,7 @@ impl OpenFile {
     pub fn ioctl(&mut self, request: Request, caller: Caller, now: Moment) -> Step {
         self.descriptor.advance(now);
         match request {
-            Request::GStats | Request::Flush | Request::SetF(_) | Request::SetWf(_) => self.count_lost(),
+            Request::GStats | Request::Flush | Request::SetF(_) | Request::SetWf(_) => self.count_unseen(),
             _ => {}
         }
         let effect = match self.descriptor.ioctl(request, caller) {
@@ -223,7 +223,7 @@ impl OpenFile {
                 if same {
                     // the attachment stays, and promiscuity with it: only buffers and counters go
                     self.drain(now);
-                    self.count_lost();
+                    self.count_unseen();
                     if let Some(interface) = self.descriptor.interface().cloned() {
                         self.descriptor.attach(interface, self.descriptor.is_promiscuous());
                     }
@@ -236,7 +236,7 @@ impl OpenFile {
             }
             (Work::Filter { program, queued }, _) => {
                 if queued == crate::backend::Queued::Flush {
-                    self.count_lost();
+                    self.count_unseen();
                 } else {
                     self.drain(now);
                 }
@@ -262,8 +262,8 @@ impl OpenFile {
         Ok(())
     }
 
-    /// Brings the packets the tap lost into the counters.
-    fn count_lost(&mut self) {
+    /// Brings into the counters what never came up from the tap: packets it lost, and those its filter rejected.
+    fn count_unseen(&mut self) {
         if let Some(tap) = &mut self.tap
             && let Ok(stats) = tap.backend.stats()
         {
@@ -339,7 +339,7 @@ impl OpenFile {
 
     /// Counters, packets lost in the tap included.
     pub fn counters(&mut self) -> Counters {
-        self.count_lost();
+        self.count_unseen();
         self.descriptor.counters()
     }
 
