@@ -147,11 +147,12 @@ impl BpfFile for DeviceFile {
             events |= libc::POLLOUT;
         }
         let there = sys::poll(self.as_fd(), events, timeout).map_err(|error| errno_of(&error))?;
-        // An error or a hang-up is seen by reading and writing.
-        let broken = there & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0;
+        // An error is seen by reading and writing.
+        let broken = there & (libc::POLLERR | libc::POLLNVAL) != 0;
         Ok(Ready {
             read: want.read && (broken || there & libc::POLLIN != 0),
             write: want.write && (broken || there & libc::POLLOUT != 0),
+            hangup: there & libc::POLLHUP != 0,
         })
     }
 

@@ -1,6 +1,6 @@
 //! Requests as a client issues them: the inverse of the core's `Call`, by the same table.
 
-use bpfdev_core::abi::{Abi, Arg, Encoding, FilterSource, Op, Request, Response, Row};
+use bpfdev_core::abi::{Abi, Arg, Dir, Encoding, FilterSource, Op, Request, Response, Row};
 use bpfdev_core::errno::Errno;
 
 /// What a pointer in an argument leads to.
@@ -62,17 +62,7 @@ impl Encoded {
         let arg = vec![0; size.div_ceil(8).max(1)];
         let mut this = Encoded { row, number, arg, pointee: Pointee::Null };
         match request {
-            Request::SBlen(value)
-            | Request::SDlt(value)
-            | Request::Immediate(value)
-            | Request::SRSig(value)
-            | Request::SHdrCmplt(value)
-            | Request::SDirection(value)
-            | Request::Feedback(value) => this.put(0, &value.to_ne_bytes()),
-            Request::FionBio(value) | Request::FioAsync(value) | Request::SetOwn(value) => {
-                this.put(0, &value.to_ne_bytes());
-            }
-            Request::SetIf(name) => this.put(0, &name[..name.len().min(16)]),
+            Request::SetIf(name) | Request::AttachCount(name) => this.put(0, &name[..name.len().min(16)]),
             Request::SRTimeout { sec, usec } => this.put_timeval(*sec, *usec),
             Request::SetF(source) | Request::SetWf(source) | Request::SetFnr(source) => {
                 this.put_program(source);
@@ -86,16 +76,24 @@ impl Encoded {
                     this.pointee = Pointee::Words(vec![u64::MAX; (room as usize).div_ceil(2).max(1)]);
                 }
             }
-            _ => {}
+            Request::SWTimeout { sec, usec } => this.put_timeval(*sec, *usec),
+            _ => {
+                if let Some(value) = request.value() {
+                    this.put(0, &value.to_ne_bytes());
+                }
+            }
         }
         Ok(this)
     }
 
     /// Where in the argument the pointer is, in bytes.
     pub(crate) fn pointer_field(&self) -> Option<usize> {
-        matches!(self.row.arg, Arg::Program64 | Arg::Program32 | Arg::DltList64 | Arg::DltList32)
+        match self.row.arg {
             // Behind a 32-bit count, aligned.
-            .then_some(size_of::<usize>())
+            Arg::Program64 | Arg::Program32 | Arg::DltList64 | Arg::DltList32 => Some(size_of::<usize>()),
+            Arg::DltListPacked => Some(4),
+            _ => None,
+        }
     }
 
     /// What the pointer leads to.
@@ -210,13 +208,15 @@ impl Encoded {
                 let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
                 Response::Name(String::from_utf8_lossy(name).into_owned())
             }
-            (Op::GRTimeout, Arg::Timeval32) => {
+            (Op::GRTimeout | Op::GWTimeout, Arg::Timeval32) => {
                 Response::Timeval { sec: self.i32_at(0), usec: self.i32_at(4) }
             }
-            (Op::GRTimeout, Arg::TimevalUsec32 | Arg::Timeval12) => {
+            (Op::GRTimeout | Op::GWTimeout, Arg::TimevalUsec32 | Arg::Timeval12) => {
                 Response::Timeval { sec: self.i64_at(0), usec: self.i32_at(8) }
             }
-            (Op::GRTimeout, _) => Response::Timeval { sec: self.i64_at(0), usec: self.i64_at(8) },
+            (Op::GRTimeout | Op::GWTimeout, _) => {
+                Response::Timeval { sec: self.i64_at(0), usec: self.i64_at(8) }
+            }
             (Op::GStats, Arg::Stats64) => {
                 Response::Stats { recv: self.u64_at(0), drop: self.u64_at(8), capt: self.u64_at(16) }
             }
@@ -236,9 +236,23 @@ impl Encoded {
                 | Op::GDirection
                 | Op::GFeedback
                 | Op::FionRead
-                | Op::GetOwn,
+                | Op::GetOwn
+                | Op::GetPgrp
+                | Op::GSeeSent
+                | Op::GFilDrop
+                | Op::GTStamp
+                | Op::GBufMode
+                | Op::GetTc
+                | Op::GWriteMax,
                 _,
             ) => Response::U32(self.u32_at(0)),
+            // BIOCGPKTHDRV2 is declared as going in: nothing comes out
+            (Op::GetFlag(_), _) if self.row.dir == Dir::Out => Response::U32(self.u32_at(0)),
+            // ifr_intval
+            (Op::AttachCount, _) => Response::U32(self.u32_at(16)),
+            (Op::GetUuid, _) => Response::Uuid(self.get(0)),
+            // sa_data
+            (Op::GIfAddr, _) => Response::LinkAddress(self.get::<6>(18).to_vec()),
             _ => Response::Done,
         })
     }
@@ -247,7 +261,7 @@ impl Encoded {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bpfdev_core::abi::{self, CallerMemory, Dir};
+    use bpfdev_core::abi::{self, CallerMemory, Flag};
     use bpfdev_core::cbpf::Insn;
 
     /// The device's side: the memory a pointer leads to is at address 16.
@@ -340,6 +354,29 @@ mod tests {
                 (Request::FionBio(1), Response::Done),
                 (Request::SetOwn(-5), Response::Done),
                 (Request::GetOwn, u32s(5)),
+                (Request::SetPgrp(5), Response::Done),
+                (Request::GetPgrp, u32s(5)),
+                (Request::SWTimeout { sec: 1, usec: 5 }, Response::Done),
+                (Request::GWTimeout, Response::Timeval { sec: 5, usec: 250_000 }),
+                (Request::DWTimeout, Response::Done),
+                (Request::GSeeSent, u32s(1)),
+                (Request::SSeeSent(1), Response::Done),
+                (Request::GFilDrop, u32s(1)),
+                (Request::SFilDrop(1), Response::Done),
+                (Request::GTStamp, u32s(2)),
+                (Request::STStamp(2), Response::Done),
+                (Request::GBufMode, u32s(1)),
+                (Request::SBufMode(1), Response::Done),
+                (Request::SetVlanPcp(7), Response::Done),
+                (Request::GetTc, u32s(100)),
+                (Request::SetTc(100), Response::Done),
+                (Request::GWriteMax, u32s(9000)),
+                (Request::SWriteMax(9000), Response::Done),
+                (Request::GetFlag(Flag::HeadDrop), u32s(1)),
+                (Request::SetFlag(Flag::HeadDrop, 1), Response::Done),
+                (Request::GetUuid, Response::Uuid([7; 16])),
+                (Request::AttachCount(b"veth0".to_vec()), u32s(3)),
+                (Request::GIfAddr, Response::LinkAddress(vec![2, 0, 0, 0, 0, 1])),
             ];
             for (request, answer) in cases {
                 let Ok(mut call) = Encoded::new(abi, &request) else {

@@ -30,6 +30,7 @@ pub fn errno_of(error: &io::Error) -> Errno {
         libc::EOPNOTSUPP => Errno::OpNotSupp,
         libc::EAFNOSUPPORT => Errno::AfNoSupport,
         libc::ENETDOWN => Errno::NetDown,
+        libc::EALREADY => Errno::Already,
         libc::ECONNABORTED => Errno::ConnAborted,
         libc::ENOBUFS => Errno::NoBufs,
         _ => Errno::Io,

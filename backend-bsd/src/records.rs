@@ -65,7 +65,14 @@ mod tests {
             buf.resize(header.align(buf.len()), 0);
             let mut head = vec![0; header.hdrlen(14)];
             let stamp = Timestamp { sec: 1_700_000_000 + i as i64, nsec: 5_000 };
-            header.write(&mut head, stamp, packet.len() as u32, 1514);
+            let record = bpfdev_core::abi::hdr::Record {
+                timestamp: stamp,
+                caplen: packet.len() as u32,
+                datalen: 1514,
+                way: bpfdev_core::packet::Way::In,
+                ifindex: 1,
+            };
+            header.write(&mut head, &record);
             buf.extend(head);
             buf.extend(*packet);
         }

@@ -91,4 +91,11 @@ impl Inject for PacketInjector {
     fn inject(&mut self, frame: &[u8], visible: Visible) -> Result<(), TapError> {
         self.0.send(frame, visible)
     }
+
+    /// The frame's priority in the kernel, which a VLAN interface's egress map makes that of the tag.
+    fn set_priority(&mut self, priority: u32) -> Result<(), TapError> {
+        let value = i32::try_from(priority).unwrap_or(0);
+        sys::set_int(self.0.socket.as_fd(), libc::SOL_SOCKET, libc::SO_PRIORITY, value)
+            .map_err(|error| TapError::io("setting the priority of frames", error))
+    }
 }

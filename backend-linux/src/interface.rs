@@ -29,9 +29,9 @@ const LINKTYPES: [(u16, Linktype); 17] = [
     (libc::ARPHRD_FDDI, Linktype::FDDI),
     (libc::ARPHRD_SIT, Linktype::RAW),
     (libc::ARPHRD_IPGRE, Linktype::RAW),
-    (libc::ARPHRD_IEEE80211, Linktype(105)),          // DLT_IEEE802_11
-    (libc::ARPHRD_IEEE80211_PRISM, Linktype(119)),    // DLT_PRISM_HEADER
-    (libc::ARPHRD_IEEE80211_RADIOTAP, Linktype(127)), // DLT_IEEE802_11_RADIO
+    (libc::ARPHRD_IEEE80211, Linktype::IEEE802_11),
+    (libc::ARPHRD_IEEE80211_PRISM, Linktype(119)), // DLT_PRISM_HEADER
+    (libc::ARPHRD_IEEE80211_RADIOTAP, Linktype::IEEE802_11_RADIO),
     (ARPHRD_IP6GRE, Linktype::RAW),
     (ARPHRD_6LOWPAN, Linktype::RAW),
     (libc::ARPHRD_NONE, Linktype::RAW),
@@ -69,6 +69,12 @@ pub(crate) fn look_up(fd: BorrowedFd<'_>, name: &str) -> Result<(i32, String), T
     })
 }
 
+/// The calling thread's network namespace, by its inode. Where /proc is not mounted it is 0: nobody can ask for another one
+/// there either.
+pub(crate) fn network() -> u64 {
+    Namespace::of_this_thread().and_then(|namespace| namespace.id()).map_or(0, |(_, inode)| inode)
+}
+
 /// The interface a bound socket is on, in the calling thread's network namespace.
 pub(crate) fn describe(address: &libc::sockaddr_ll, name: String, linktype: Linktype) -> Interface {
     let len = usize::from(address.sll_halen).min(address.sll_addr.len());
@@ -76,10 +82,7 @@ pub(crate) fn describe(address: &libc::sockaddr_ll, name: String, linktype: Link
     Interface {
         name,
         index: u32::try_from(address.sll_ifindex).unwrap_or(0),
-        // Where /proc is not mounted nobody can ask for another namespace either.
-        network: Namespace::of_this_thread()
-            .and_then(|namespace| namespace.id())
-            .map_or(0, |(_, inode)| inode),
+        network: network(),
         linktype,
         linktypes: vec![linktype],
         loopback,

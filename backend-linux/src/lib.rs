@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 #![cfg(target_os = "linux")]
 
+mod attached;
 pub mod bpf;
 mod checksum;
 mod clock;

@@ -119,15 +119,22 @@ impl Namespace {
     pub fn veth_pair(&self, a: &str, b: &str) -> Result<(), Error> {
         let mut rtnl = self.rtnl()?;
         rtnl.create_veth(a, b)?;
-        for name in [a, b] {
-            self.disable_ipv6(name).or_else(|e| match e.errno() {
-                // /proc/sys is mounted read-only in most containers.
-                Some(nix::errno::Errno::EROFS | nix::errno::Errno::EACCES) => rtnl.set_no_link_local(name),
-                _ => Err(e),
-            })?;
-        }
+        self.silence(&mut rtnl, a)?;
+        self.silence(&mut rtnl, b)?;
         rtnl.set_up(a)?;
         rtnl.set_up(b)
+    }
+
+    /// Keeps IPv6 from sending on `name` by itself once it is up. `rtnl` is one of this namespace.
+    ///
+    /// # Errors
+    /// Those of [`Rtnl::set_no_link_local`] where /proc/sys is read-only, and of [`Namespace::disable_ipv6`].
+    pub fn silence(&self, rtnl: &mut Rtnl, name: &str) -> Result<(), Error> {
+        self.disable_ipv6(name).or_else(|e| match e.errno() {
+            // /proc/sys is mounted read-only in most containers.
+            Some(nix::errno::Errno::EROFS | nix::errno::Errno::EACCES) => rtnl.set_no_link_local(name),
+            _ => Err(e),
+        })
     }
 
     /// Turns IPv6 off on `name`, and for the namespace's other interfaces, present and future.

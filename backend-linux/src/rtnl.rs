@@ -13,8 +13,8 @@ use netlink_packet_core::{
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, InfoVlan, LinkAttribute,
-    LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoData, InfoKind, InfoVeth, InfoVlan,
+    LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -71,6 +71,8 @@ pub struct Link {
     pub up: bool,
     /// IFF_RUNNING: up, and has a carrier.
     pub running: bool,
+    /// How many asked for every frame on the wire: packet sockets count here, and do not show in IFF_PROMISC.
+    pub promiscuity: u32,
 }
 
 /// An rtnetlink socket in one network namespace.
@@ -128,6 +130,30 @@ impl Rtnl {
             LinkInfo::Data(InfoData::Vlan(vec![InfoVlan::Id(id)])),
         ]));
         self.create(link).map_err(|e| Error::new("create the VLAN", on(), e))
+    }
+
+    /// Makes a bridge without ports, down. It does not snoop on multicast groups, and so sends nothing by itself.
+    ///
+    /// # Errors
+    /// EEXIST, EPERM, EOPNOTSUPP without the bridge driver.
+    pub fn create_bridge(&mut self, name: &str) -> Result<(), Error> {
+        let mut link = named(name);
+        link.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Bridge),
+            LinkInfo::Data(InfoData::Bridge(vec![InfoBridge::MulticastSnooping(false)])),
+        ]));
+        self.create(link).map_err(|e| Error::new("create the bridge", name, e))
+    }
+
+    /// Makes `port` a port of `bridge`.
+    ///
+    /// # Errors
+    /// ENODEV, EPERM, EBUSY when it is another's port, ELOOP for a bridge, EINVAL for what cannot be a port (`lo`),
+    /// EOPNOTSUPP when `bridge` takes no ports.
+    pub fn add_port(&mut self, bridge: &str, port: &str) -> Result<(), Error> {
+        let on = || format!("{port} of {bridge}");
+        let index = self.index(bridge).map_err(|e| Error::new("make a port", on(), e))?;
+        self.set(port, LinkAttribute::Controller(index)).map_err(|e| Error::new("make a port", on(), e))
     }
 
     /// Sets the interface up.
@@ -200,9 +226,24 @@ impl Rtnl {
     /// # Errors
     /// ENODEV, EEXIST, EINVAL for a prefix longer than the address, EPERM, EACCES for IPv6 where it is off.
     pub fn add_address(&mut self, name: &str, address: IpAddr, prefix: u8) -> Result<(), Error> {
-        let on = || format!("{address}/{prefix} to {name}");
+        self.address(name, address, prefix)
+            .and_then(|new| self.call(RouteNetlinkMessage::NewAddress(new), NLM_F_CREATE | NLM_F_EXCL))
+            .map_err(|e| Error::new("add", format!("{address}/{prefix} to {name}"), e))
+    }
+
+    /// Takes the address `address`/`prefix` from the interface.
+    ///
+    /// # Errors
+    /// ENODEV, EADDRNOTAVAIL when it has no such address, EPERM.
+    pub fn remove_address(&mut self, name: &str, address: IpAddr, prefix: u8) -> Result<(), Error> {
+        self.address(name, address, prefix)
+            .and_then(|old| self.call(RouteNetlinkMessage::DelAddress(old), 0))
+            .map_err(|e| Error::new("remove", format!("{address}/{prefix} from {name}"), e))
+    }
+
+    fn address(&mut self, name: &str, address: IpAddr, prefix: u8) -> io::Result<AddressMessage> {
         let mut message = AddressMessage::default();
-        message.header.index = self.index(name).map_err(|e| Error::new("add", on(), e))?;
+        message.header.index = self.index(name)?;
         message.header.prefix_len = prefix;
         message.header.family = match address {
             IpAddr::V4(_) => netlink_packet_route::AddressFamily::Inet,
@@ -210,8 +251,7 @@ impl Rtnl {
         };
         // IFA_LOCAL is the address itself, IFA_ADDRESS the far end: one and the same but on point-to-point.
         message.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
-        self.call(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
-            .map_err(|e| Error::new("add", on(), e))
+        Ok(message)
     }
 
     /// Removes the interface; a veth's other end goes with it.
@@ -339,12 +379,14 @@ impl From<LinkMessage> for Link {
             mtu: 0,
             up: message.header.flags.contains(LinkFlags::Up),
             running: message.header.flags.contains(LinkFlags::Running),
+            promiscuity: 0,
         };
         for attribute in message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name = name,
                 LinkAttribute::Address(mac) => link.mac = mac,
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+                LinkAttribute::Promiscuity(count) => link.promiscuity = count,
                 _ => {}
             }
         }
@@ -380,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_added() {
+    fn addresses_are_added_and_removed() {
         let ns = Namespace::new().unwrap();
         ns.veth_pair("va", "vb").unwrap();
         let mut rtnl = ns.rtnl().unwrap();
@@ -391,6 +433,30 @@ mod tests {
         ns.enter(|| std::net::UdpSocket::bind("192.0.2.2:0").map(drop)).unwrap().unwrap_err();
         let again = rtnl.add_address("va", "192.0.2.1".parse().unwrap(), 24).unwrap_err();
         assert_eq!(again.errno(), Some(Errno::EEXIST));
+        rtnl.remove_address("va", "192.0.2.1".parse().unwrap(), 24).unwrap();
+        ns.enter(|| std::net::UdpSocket::bind("192.0.2.1:0").map(drop)).unwrap().unwrap_err();
+        let again = rtnl.remove_address("va", "192.0.2.1".parse().unwrap(), 24).unwrap_err();
+        assert_eq!(again.errno(), Some(Errno::EADDRNOTAVAIL), "{again}");
+    }
+
+    #[test]
+    fn a_bridge_takes_a_port_and_makes_it_promiscuous_or_its_driver_is_named_as_missing() {
+        let ns = Namespace::new().unwrap();
+        ns.veth_pair("va", "vb").unwrap();
+        let mut rtnl = ns.rtnl().unwrap();
+        if let Err(error) = rtnl.create_bridge("br") {
+            assert_eq!(error.errno(), Some(Errno::EOPNOTSUPP), "{error}");
+            eprintln!("this kernel has no bridge: only the refusal was tested");
+            return;
+        }
+        rtnl.set_up("br").unwrap();
+        assert_eq!(rtnl.link("vb").unwrap().promiscuity, 0);
+        rtnl.add_port("br", "vb").unwrap();
+        assert_eq!((rtnl.link("vb").unwrap().promiscuity, rtnl.link("br").unwrap().promiscuity), (1, 0));
+        let wrong = rtnl.add_port("va", "br").unwrap_err();
+        assert_eq!(wrong.errno(), Some(Errno::EOPNOTSUPP), "{wrong}");
+        rtnl.delete("br").unwrap();
+        assert_eq!(rtnl.link("vb").unwrap().promiscuity, 0);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use bpfdev_core::packet::Way;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
+use crate::attached::{self, Attached};
 use crate::bpf::{CounterMap, Refused, SocketFilter};
 use crate::checksum::Checksum;
 use crate::filter::ebpf::{Hidden, Target, translate};
@@ -43,6 +44,12 @@ pub struct PacketSockets {
 impl Network for PacketSockets {
     fn attach(&self, name: &str, config: &TapConfig) -> Result<Box<dyn FilterBackend>, TapError> {
         Ok(Box::new(PacketSocket::attach(name, config, *self)?))
+    }
+
+    fn attached(&self, name: &str) -> Result<u32, TapError> {
+        let socket = open()?;
+        let (index, _) = interface::look_up(socket.as_fd(), name)?;
+        Ok(attached::count(interface::network(), u32::try_from(index).unwrap_or(0)))
     }
 }
 
@@ -74,6 +81,10 @@ pub struct PacketSocket {
     hidden: Hidden,
     /// The way a loopback interface's packets count as.
     loopback_way: Way,
+    /// What the direction hides is counted all the same.
+    counts_hidden: bool,
+    /// Counts as attached.
+    _attached: Attached,
 }
 
 fn open() -> Result<OwnedFd, TapError> {
@@ -118,10 +129,12 @@ impl PacketSocket {
         let receiver = Receiver::new(socket, layout, config.bufsize, kind, options.checksum, Judge::All)
             .map_err(failed("making a receive ring for"))?;
         let transmitter = Transmitter::new(sender, name.clone(), index, kind);
+        let interface = interface::describe(&address, name.clone(), linktype);
         let mut tap = PacketSocket {
             receiver,
             transmitter: Arc::new(transmitter),
-            interface: interface::describe(&address, name.clone(), linktype),
+            _attached: Attached::new(&interface),
+            interface,
             index,
             kind,
             choice: options.plan,
@@ -134,6 +147,7 @@ impl PacketSocket {
             rejected: 0,
             hidden: Hidden::default(),
             loopback_way: config.loopback_way,
+            counts_hidden: config.counts_hidden,
         };
         tap.hidden = tap.hidden_by(config.direction);
         let judge = tap.install(config.filter.as_ref())?;
@@ -219,7 +233,7 @@ impl PacketSocket {
         Hidden {
             received: !direction.wants(received),
             sent: !self.interface.loopback && !direction.wants(Way::Out),
-            counted: false,
+            counted: self.counts_hidden,
         }
     }
 
@@ -369,7 +383,7 @@ impl FilterBackend for PacketSocket {
                 self.set_filter(Some(&program), Queued::Keep)?;
             }
         }
-        let ignore = self.interface.loopback || direction == Direction::In;
+        let ignore = self.interface.loopback || (direction == Direction::In && !self.counts_hidden);
         match sys::set_int(self.receiver.fd(), libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, ignore.into())
         {
             Ok(()) => Ok(()),

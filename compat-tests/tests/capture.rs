@@ -32,15 +32,7 @@ impl Net {
 
     /// Sends frames through an interface.
     fn send(&self, interface: &str, frames: &[Vec<u8>]) {
-        let config = TapConfig {
-            bufsize: 4096,
-            record_overhead: 0,
-            filter: None,
-            direction: Direction::In,
-            loopback: LINUX.loopback,
-            loopback_way: bpfdev_core::packet::Way::In,
-            linktype: None,
-        };
+        let config = LINUX.tap_config(4096);
         let send = || {
             let mut injector =
                 PacketSockets::default().attach(interface, &config).unwrap().injector().unwrap();

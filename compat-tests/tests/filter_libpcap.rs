@@ -113,15 +113,7 @@ fn libpcaps_interpreter_and_ours_pass_the_same_packets() {
 }
 
 fn config(filter: Option<Program>) -> TapConfig {
-    TapConfig {
-        bufsize: 1 << 20,
-        record_overhead: 18,
-        filter,
-        direction: Direction::In,
-        loopback: abi::linux::LINUX.loopback,
-        loopback_way: bpfdev_core::packet::Way::In,
-        linktype: None,
-    }
+    TapConfig { filter, direction: Direction::In, ..abi::linux::LINUX.tap_config(1 << 20) }
 }
 
 fn drain(tap: &mut PacketSocket, mut take: impl FnMut(&[u8], u32, Option<u32>)) {

@@ -121,6 +121,8 @@ pub enum Direction {
     InOut,
     /// Sent only (`BPF_D_OUT`).
     Out,
+    /// None at all (`BPF_D_NONE`).
+    None,
 }
 
 impl Direction {
@@ -129,6 +131,7 @@ impl Direction {
         use crate::packet::Way;
         match self {
             Direction::InOut => true,
+            Direction::None => false,
             Direction::In => way == Way::In,
             Direction::Out => way == Way::Out,
         }
@@ -173,6 +176,8 @@ pub struct TapConfig {
     pub filter: Option<Program>,
     /// Wanted directions.
     pub direction: Direction,
+    /// Packets that the direction hides are to be counted all the same: they are handed on, or counted as rejected.
+    pub counts_hidden: bool,
     /// Framing of loopback interfaces.
     pub loopback: LoopbackFraming,
     /// The way a loopback interface's packets count as.
@@ -202,6 +207,14 @@ pub trait Inject: Send {
     /// # Errors
     /// The backend's; [`TapError::NoBuffers`] when it would have to wait.
     fn inject(&mut self, frame: &[u8], visible: Visible) -> Result<(), TapError>;
+
+    /// Gives later frames this 802.1p priority (0 to 7), for interfaces that put tags on.
+    ///
+    /// # Errors
+    /// [`TapError::Unsupported`] where there is no such thing.
+    fn set_priority(&mut self, _priority: u32) -> Result<(), TapError> {
+        Err(TapError::Unsupported("a frame's priority"))
+    }
 }
 
 /// Waiting for a tap's next packet, apart from the tap so that others may use that meanwhile.
@@ -329,6 +342,12 @@ pub trait Network: Send + Sync {
     /// # Errors
     /// [`TapError::NoSuchInterface`], [`TapError::Permission`], or the system's.
     fn attach(&self, name: &str, config: &TapConfig) -> Result<Box<dyn FilterBackend>, TapError>;
+
+    /// How many of this network's taps are attached to the interface called `name`.
+    ///
+    /// # Errors
+    /// [`TapError::NoSuchInterface`], or the system's.
+    fn attached(&self, name: &str) -> Result<u32, TapError>;
 }
 
 /// What can go wrong with a tap. Says what failed and on what; its kind is the variant.

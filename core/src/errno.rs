@@ -57,6 +57,7 @@ errnos! {
     OpNotSupp "EOPNOTSUPP" 95 "not supported",
     AfNoSupport "EAFNOSUPPORT" 97 "address family not supported",
     NetDown "ENETDOWN" 100 "interface is down",
+    Already "EALREADY" 114 "already so",
     ConnAborted "ECONNABORTED" 103 "device went away",
     NoBufs "ENOBUFS" 105 "no buffer space",
 }

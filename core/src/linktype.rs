@@ -20,6 +20,21 @@ impl Linktype {
     /// FDDI.
     #[doc(alias = "DLT_FDDI")]
     pub const FDDI: Linktype = Linktype(10);
+    /// RFC 1483 ATM.
+    #[doc(alias = "DLT_ATM_RFC1483")]
+    pub const ATM_RFC1483: Linktype = Linktype(11);
+    /// 802.11.
+    #[doc(alias = "DLT_IEEE802_11")]
+    pub const IEEE802_11: Linktype = Linktype(105);
+    /// 802.11 behind a radiotap header.
+    #[doc(alias = "DLT_IEEE802_11_RADIO")]
+    pub const IEEE802_11_RADIO: Linktype = Linktype(127);
+    /// IP over IEEE 1394, as macOS has it.
+    #[doc(alias = "DLT_APPLE_IP_OVER_IEEE1394")]
+    pub const APPLE_IP_OVER_IEEE1394: Linktype = Linktype(138);
+    /// macOS's pktap.
+    #[doc(alias = "DLT_PKTAP")]
+    pub const PKTAP: Linktype = Linktype(258);
     /// The network packet with nothing before it (12 everywhere but on OpenBSD).
     #[doc(alias = "DLT_RAW")]
     pub const RAW: Linktype = Linktype(12);

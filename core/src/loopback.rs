@@ -228,6 +228,12 @@ impl Network for LoopbackNetwork {
         let plan = if config.filter.is_some() { Plan::Process } else { Plan::AcceptAll };
         Ok(Box::new(LoopbackTap { network: self.clone(), interface, id, plan, locked: false, lent: None }))
     }
+
+    fn attached(&self, name: &str) -> Result<u32, TapError> {
+        let state = lock(&self.shared.state);
+        let nic = state.nics.get(name).ok_or_else(|| TapError::NoSuchInterface(name.to_owned()))?;
+        Ok(u32::try_from(nic.taps.len()).unwrap_or(u32::MAX))
+    }
 }
 
 /// A tap on an interface of a [`LoopbackNetwork`].

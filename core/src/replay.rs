@@ -88,6 +88,11 @@ impl Network for Replay {
             plan: if config.filter.is_some() { Plan::Process } else { Plan::AcceptAll },
         }))
     }
+
+    /// Each tap reads the file for itself: none knows of another.
+    fn attached(&self, name: &str) -> Result<u32, TapError> {
+        if name == self.name { Ok(0) } else { Err(TapError::NoSuchInterface(name.to_owned())) }
+    }
 }
 
 /// One packet of a file.
@@ -457,15 +462,7 @@ mod tests {
     fn what_is_no_capture_file_is_refused_with_its_name() {
         let clock = Arc::new(SimulatedClock::new());
         let replay = Replay::new(Path::new("/proc/self/status"), Pace::AsRead, clock);
-        let config = TapConfig {
-            bufsize: 4096,
-            record_overhead: 26,
-            filter: None,
-            direction: Direction::InOut,
-            loopback: abi::freebsd::FREEBSD.loopback,
-            loopback_way: Way::In,
-            linktype: None,
-        };
+        let config = abi::freebsd::FREEBSD.tap_config(4096);
         let Err(error) = replay.attach(INTERFACE, &config) else { panic!("attached to a text file") };
         assert!(error.to_string().contains("/proc/self/status"), "{error}");
     }

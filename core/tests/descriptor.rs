@@ -126,8 +126,8 @@ fn an_unattached_read_is_enxio_on_freebsd_and_waits_on_netbsd() {
 
 #[test]
 fn unattached_poll_reports_all_that_was_asked_on_freebsd() {
-    let all = Ready { read: true, write: true };
-    let out = Ready { read: false, write: true };
+    let all = Ready { read: true, write: true, hangup: false };
+    let out = Ready { read: false, write: true, hangup: false };
     for (abi, ready) in [(&FREEBSD, all), (&LINUX, all), (&NETBSD, out)] {
         let bench = Bench::new(abi);
         assert_eq!(bench.file.with(|file, now| file.poll(Interest::BOTH, now)), ready, "{}", abi.name);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bpfdev_backend_linux::filter::PlanChoice;
 use bpfdev_backend_linux::netns::Namespace;
 use bpfdev_backend_linux::{PacketSocket, PacketSockets};
-use bpfdev_core::backend::{Direction, FilterBackend, LoopbackFraming, TapConfig, TapError, Visible};
+use bpfdev_core::backend::{FilterBackend, LoopbackFraming, TapConfig, TapError, Visible};
 use bpfdev_core::cbpf::{self, Insn, Program, code};
 use bpfdev_core::linktype::Linktype;
 use bpfdev_core::packet::Way;
@@ -28,15 +28,7 @@ pub fn pair() -> Namespace {
 }
 
 pub fn config() -> TapConfig {
-    TapConfig {
-        bufsize: 4096,
-        record_overhead: 18,
-        filter: None,
-        direction: Direction::InOut,
-        loopback: FREEBSD_LO,
-        loopback_way: bpfdev_core::packet::Way::In,
-        linktype: None,
-    }
+    TapConfig { record_overhead: 18, loopback: FREEBSD_LO, ..bpfdev_core::abi::linux::LINUX.tap_config(4096) }
 }
 
 pub fn tap(ns: &Namespace, name: &str) -> PacketSocket {

@@ -94,12 +94,14 @@ impl CallerMemory for Memory {
 pub enum Place {
     /// In the network namespace of the thread that asks; it must still be asleep in its request.
     Thread(u32),
+    /// The same, and the file keeps to its own.
+    Once(u32),
     /// In the namespace an earlier request of the file came from, if there was one.
     Before,
 }
 
 /// The network namespace a file was attached in, shared with the helper that attaches it.
-pub type Attached = Arc<Mutex<Option<Namespace>>>;
+pub type Attached = Arc<Mutex<Option<Arc<Namespace>>>>;
 
 /// The interfaces as one caller sees them.
 pub struct CallerNetwork {
@@ -125,31 +127,51 @@ impl CallerNetwork {
     }
 }
 
-impl Network for CallerNetwork {
-    fn attach(&self, name: &str, config: &TapConfig) -> Result<Box<dyn FilterBackend>, TapError> {
+impl CallerNetwork {
+    /// Does `work` where the caller is.
+    fn there<R: Send>(
+        &self,
+        work: impl FnOnce(&dyn Network) -> Result<R, TapError> + Send,
+    ) -> Result<R, TapError> {
         const LOOK_UP: &str = "the caller's network namespace";
         let mut attached = self.attached.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Place::Thread(tid) = self.place {
-            let tid = i32::try_from(tid).unwrap_or(0);
-            if tid == 0 {
-                static SAID: Seldom = Seldom::new();
-                if SAID.may_say() {
-                    tracing::warn!(
-                        "the caller is outside the daemon's pid namespace: its interfaces are not known"
-                    );
+        let namespace = match self.place {
+            Place::Before => attached.clone(),
+            Place::Thread(tid) | Place::Once(tid) => {
+                let tid = i32::try_from(tid).unwrap_or(0);
+                if tid == 0 {
+                    static SAID: Seldom = Seldom::new();
+                    if SAID.may_say() {
+                        tracing::warn!(
+                            "the caller is outside the daemon's pid namespace: its interfaces are not known"
+                        );
+                    }
+                    return Err(TapError::Unsupported("a caller outside the daemon's pid namespace"));
                 }
-                return Err(TapError::Unsupported("a caller outside the daemon's pid namespace"));
+                let namespace = Namespace::from_pid_tid(tid).map_err(|e| permission(LOOK_UP, e))?;
+                let foreign = namespace.id().map_err(|e| CallerNetwork::refused(LOOK_UP, e))? != self.own;
+                foreign.then(|| Arc::new(namespace))
             }
-            let namespace = Namespace::from_pid_tid(tid).map_err(|e| permission(LOOK_UP, e))?;
-            let foreign = namespace.id().map_err(|e| CallerNetwork::refused(LOOK_UP, e))? != self.own;
-            *attached = foreign.then_some(namespace);
+        };
+        if let Place::Thread(_) = self.place {
+            attached.clone_from(&namespace);
         }
-        match &*attached {
-            None => self.network.attach(name, config),
+        match namespace {
+            None => work(&*self.network),
             Some(namespace) => {
-                namespace.enter(|| self.network.attach(name, config)).map_err(|e| permission(LOOK_UP, e))?
+                namespace.enter(|| work(&*self.network)).map_err(|e| permission(LOOK_UP, e))?
             }
         }
+    }
+}
+
+impl Network for CallerNetwork {
+    fn attach(&self, name: &str, config: &TapConfig) -> Result<Box<dyn FilterBackend>, TapError> {
+        self.there(|network| network.attach(name, config))
+    }
+
+    fn attached(&self, name: &str) -> Result<u32, TapError> {
+        self.there(|network| network.attached(name))
     }
 }
 

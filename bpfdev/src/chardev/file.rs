@@ -234,6 +234,9 @@ impl File {
         if ready.write {
             revents |= poll.events & WRITE;
         }
+        if ready.hangup {
+            revents |= libc::POLLHUP as u32;
+        }
         ports.channel.polled(unique, revents);
     }
 

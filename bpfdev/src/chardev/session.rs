@@ -6,11 +6,11 @@ use std::io;
 use std::sync::{Arc, mpsc};
 
 use bpfdev_backend_linux::netns::Namespace;
-use bpfdev_core::abi::ioctl::NoMemory;
-use bpfdev_core::abi::{Abi, CallerMemory, Request, Response};
+use bpfdev_core::abi::arg::NoMemory;
+use bpfdev_core::abi::{Abi, CallerMemory, Op, Request, Response};
 use bpfdev_core::backend::{Network, TapError};
 use bpfdev_core::errno::Errno;
-use bpfdev_core::file::{Caller, Finished, OpenFile, Task};
+use bpfdev_core::file::{Caller, Finished, OpenFile, Opened, Task};
 use bpfdev_core::time::{Clock, Moment};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
@@ -108,7 +108,8 @@ impl Ports {
     ) -> Result<(), Box<(Ioctl, Finished)>> {
         let (unique, fh, uid) = (ioctl.unique, ioctl.fh, ioctl.uid);
         let place = match ioctl.call.row.op {
-            bpfdev_core::abi::Op::SetIf => Place::Thread(ioctl.tid),
+            Op::SetIf => Place::Thread(ioctl.tid),
+            Op::AttachCount => Place::Once(ioctl.tid),
             _ => Place::Before,
         };
         let network = CallerNetwork::new(self.config.network.clone(), self.netns, place, attached);
@@ -204,7 +205,8 @@ impl Session {
         let interface = tracing::field::Empty;
         let span = tracing::info_span!("file", fh, pid = header.pid, uid = header.uid, interface);
         tracing::debug!(parent: &span, "opened");
-        self.files.insert(fh, File::new(fh, OpenFile::new(self.ports.config.abi), room, span));
+        self.files
+            .insert(fh, File::new(fh, OpenFile::new(self.ports.config.abi, Opened::new(false)), room, span));
     }
 
     /// The file was closed for the last time. `false`: it is not one of ours.

@@ -16,7 +16,7 @@ use bpfdev_backend_linux::rtnl::Rtnl;
 use bpfdev_backend_linux::{MonotonicClock, PacketSockets};
 use bpfdev_core::abi::linux::LINUX;
 use bpfdev_core::abi::{FilterSource, Header, Request, Response};
-use bpfdev_core::backend::{Direction, Inject, Network as _, TapConfig, Visible};
+use bpfdev_core::backend::{Inject, Network as _, Visible};
 use bpfdev_core::cbpf::{Insn, disasm};
 use bpfdev_core::errno::Errno;
 use bpfdev_core::file::{Access, BpfFile, EmulatedFile, Interest};
@@ -206,15 +206,7 @@ fn veth() -> anyhow::Result<(Vec<Frame>, Box<dyn Inject>)> {
         mac.try_into().map_err(|mac| anyhow::anyhow!("{name} has the address {mac:?}"))
     };
     let (near, far) = (address(VETH[0])?, address(VETH[1])?);
-    let config = TapConfig {
-        bufsize: 4096,
-        record_overhead: 0,
-        filter: None,
-        direction: Direction::In,
-        loopback: LINUX.loopback,
-        loopback_way: bpfdev_core::packet::Way::In,
-        linktype: None,
-    };
+    let config = LINUX.tap_config(4096);
     // The sending half outlives the tap.
     let injector = PacketSockets::default().attach(VETH[1], &config)?.injector()?;
     Ok((frames(far, near)?, injector))

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use bpfdev_backend_linux::{PacketSocket, PacketSockets};
 use bpfdev_core::abi::linux::LINUX;
-use bpfdev_core::backend::{Direction, FilterBackend, TapConfig};
+use bpfdev_core::backend::{FilterBackend, TapConfig};
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::ReceiveTimeout;
 use nix::sys::socket::{MsgFlags, recv, setsockopt};
@@ -163,15 +163,7 @@ fn libpcap(part: &ReadPart, mut gauge: Gauge) -> anyhow::Result<Tally> {
 
 /// What our own backend is asked for.
 fn config() -> TapConfig {
-    TapConfig {
-        bufsize: device::BUFFER,
-        record_overhead: RECORD_OVERHEAD,
-        filter: None,
-        direction: Direction::InOut,
-        loopback: LINUX.loopback,
-        loopback_way: bpfdev_core::packet::Way::In,
-        linktype: None,
-    }
+    LINUX.tap_config(device::BUFFER)
 }
 
 fn backend(part: &ReadPart, mut gauge: Gauge) -> anyhow::Result<Tally> {
@@ -215,6 +207,8 @@ pub fn records(mut buffer: &[u8], mut packet: impl FnMut(&[u8])) {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use bpfdev_core::abi::hdr::Record;
+    use bpfdev_core::packet::Way;
     use bpfdev_core::time::Timestamp;
 
     #[test]
@@ -224,7 +218,14 @@ mod tests {
             buffer.resize(buffer.len().next_multiple_of(8), 0);
             let mut header = [0; RECORD_OVERHEAD];
             let len = u32::try_from(packet.len()).unwrap();
-            LINUX.header.write(&mut header, Timestamp::default(), len, 99);
+            let record = Record {
+                timestamp: Timestamp::default(),
+                caplen: len,
+                datalen: 99,
+                way: Way::In,
+                ifindex: 1,
+            };
+            LINUX.header.write(&mut header, &record);
             buffer.extend_from_slice(&header);
             buffer.extend_from_slice(packet);
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bpfdev_core::abi::ioctl::CallerMemory;
+use bpfdev_core::abi::CallerMemory;
 use bpfdev_core::abi::{Abi, Request};
 use bpfdev_core::backend::Visible;
 use bpfdev_core::errno::Errno;

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::Abi;
 use super::hdr::{FREEBSD32, FREEBSD64};
-use super::ioctl::{Arg, Dir, Encoding, Op, Row, row};
+use super::ioctl::{Dir, Encoding, Op, Row, row};
 use super::rules::*;
+use super::{Abi, Arg};
 use crate::backend::LoopbackFraming;
 use crate::cbpf;
+use crate::errno::Errno;
 use crate::linktype::Linktype;
 use crate::packet::Way;
 
@@ -42,38 +43,83 @@ pub(super) const REQUESTS: &[Row] = &[
     row("BIOCSETWF", Op::SetWf, Dir::In, b'B', 123, Arg::Program64, false),
     row("BIOCSETWF32", Op::SetWf, Dir::In, b'B', 123, Arg::Program32, false),
     row("BIOCFEEDBACK", Op::Feedback, Dir::In, b'B', 124, Arg::U32, true),
+    row("BIOCGETBUFMODE", Op::GBufMode, Dir::Out, b'B', 125, Arg::U32, false),
+    row("BIOCSETBUFMODE", Op::SBufMode, Dir::In, b'B', 126, Arg::U32, false),
+    row("BIOCGETZMAX", Op::Refused(Errno::OpNotSupp), Dir::Out, b'B', 127, Arg::Bytes(8), false),
+    row("BIOCGETZMAX32", Op::Refused(Errno::OpNotSupp), Dir::Out, b'B', 127, Arg::Bytes(4), false),
+    row("BIOCROTZBUF", Op::Refused(Errno::OpNotSupp), Dir::Out, b'B', 128, Arg::Bytes(24), true),
+    row("BIOCROTZBUF32", Op::Refused(Errno::OpNotSupp), Dir::Out, b'B', 128, Arg::Bytes(12), true),
+    row("BIOCSETZBUF", Op::Refused(Errno::OpNotSupp), Dir::In, b'B', 129, Arg::Bytes(24), false),
+    row("BIOCSETZBUF32", Op::Refused(Errno::OpNotSupp), Dir::In, b'B', 129, Arg::Bytes(12), false),
     row("BIOCSETFNR", Op::SetFnr, Dir::In, b'B', 130, Arg::Program64, false),
     row("BIOCSETFNR32", Op::SetFnr, Dir::In, b'B', 130, Arg::Program32, false),
+    row("BIOCGTSTAMP", Op::GTStamp, Dir::Out, b'B', 131, Arg::U32, false),
+    row("BIOCSTSTAMP", Op::STStamp, Dir::In, b'B', 132, Arg::U32, true),
+    row("BIOCSETVLANPCP", Op::SetVlanPcp, Dir::In, b'B', 133, Arg::U32, false),
     row("FIONREAD", Op::FionRead, Dir::Out, b'f', 127, Arg::U32, true),
     row("FIONBIO", Op::FionBio, Dir::In, b'f', 126, Arg::U32, false),
     row("FIOASYNC", Op::FioAsync, Dir::In, b'f', 125, Arg::U32, false),
     row("FIOSETOWN", Op::SetOwn, Dir::In, b'f', 124, Arg::U32, false),
     row("FIOGETOWN", Op::GetOwn, Dir::Out, b'f', 123, Arg::U32, false),
-    row("TIOCSPGRP", Op::SetOwn, Dir::In, b't', 118, Arg::U32, false),
-    row("TIOCGPGRP", Op::GetOwn, Dir::Out, b't', 119, Arg::U32, true),
+    row("TIOCSPGRP", Op::SetPgrp, Dir::In, b't', 118, Arg::U32, false),
+    row("TIOCGPGRP", Op::GetPgrp, Dir::Out, b't', 119, Arg::U32, true),
+];
+
+/// Link types that can be written.
+const WRITABLE: &[Linktype] = &[
+    Linktype::EN10MB,
+    Linktype::NULL,
+    Linktype::RAW,
+    Linktype::PPP,
+    Linktype::SLIP,
+    Linktype::FDDI,
+    Linktype::ATM_RFC1483,
+    Linktype::IEEE802_11,
+    Linktype::IEEE802_11_RADIO,
 ];
 
 /// FreeBSD's rules (semantics.md, column F).
 pub(super) const RULES: Rules = Rules {
+    nodes: Nodes::Cloning { numbered: 1 },
+    write_only_is_writer: true,
     bufsize: 4096,
     bufsize_min: 32,
     bufsize_max: 524_288,
+    buffers_fix_bufsize: false,
     timeout: TimeoutRule {
         tick: Duration::from_millis(1),
         round_up: true,
         check: TimevalCheck::UpTo(100_000_000),
     },
+    immediate: ImmediateRule::Flag,
     direction: DirectionRule::InInoutOut,
+    direction_default: 1,
     feedback: FeedbackRule::Once,
     name: NameRule::AsIs,
     unattached: Unattached::NxIo,
-    unattached_polls_ready: true,
+    nothing_reads_zero: false,
+    one_deadline: false,
+    signal_gives_buffered: false,
+    fionread_counts_hold: true,
+    header_must_fit: false,
+    poll: PollRules { unattached: UnattachedPoll::Ready, writable: true, starts_timer: true },
     removal: Removal::Wakes,
+    counts_hidden: false,
     write_filter_flushes: false,
     empty_filter_ignores_pointer: true,
-    down_checked_first: true,
-    ethertype_zero_is_length: false,
-    loopback_write: LoopbackWrite::Family,
+    removing_filter_flushes: false,
+    write: WriteRules {
+        up_first: true,
+        linktypes: WRITABLE,
+        short: Errno::MsgSize,
+        complete_has_no_header: false,
+        leeway: 0,
+        // MJUM16BYTES: what the mbuf allocator gives in one piece
+        largest: Some(Largest { bytes: 16_384, errno: Errno::Io, before_mtu: false }),
+        filter_passes_whole: false,
+        ethertype_zero_is_length: false,
+        loopback: LoopbackWrite::Family,
+    },
     loopback_way: Way::In,
     dlt_list_partial: false,
     dlt_keeps_promiscuous: true,
@@ -92,7 +138,9 @@ pub static FREEBSD: Abi = Abi {
     requests: REQUESTS,
     header: FREEBSD64,
     header32: FREEBSD32,
+    extended: None,
     filter: &cbpf::FREEBSD,
     loopback: LOOPBACK,
+    dlts: &[],
     rules: RULES,
 };

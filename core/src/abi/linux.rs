@@ -4,9 +4,9 @@
 //! DIFFERENCES.md has the row and the reason.
 
 use super::hdr::{FREEBSD32, FREEBSD64};
-use super::ioctl::{Arg, Dir, Encoding, Op, Row, row};
-use super::rules::Rules;
-use super::{Abi, freebsd};
+use super::ioctl::{Dir, Encoding, Op, Row, row};
+use super::rules::{Nodes, Rules};
+use super::{Abi, Arg, freebsd};
 use crate::cbpf;
 
 /// `struct ifreq` may have any size that holds a name: 40 bytes on Linux, 32 on the BSDs.
@@ -38,7 +38,14 @@ pub static LINUX: Abi = Abi {
     requests: &REQUESTS,
     header: FREEBSD64,
     header32: FREEBSD32,
+    extended: None,
     filter: &cbpf::LINUX_ABI,
     loopback: freebsd::LOOPBACK,
-    rules: Rules { any_request_marks_ilp32: true, ..freebsd::RULES },
+    dlts: &[],
+    rules: Rules {
+        nodes: Nodes::Cloning { numbered: 16 },
+        any_request_marks_ilp32: true,
+        write_only_is_writer: false,
+        ..freebsd::RULES
+    },
 };

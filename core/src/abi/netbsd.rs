@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
-use super::Abi;
-use super::hdr::{Header, NETBSD64, Stamp};
-use super::ioctl::{Arg, Dir, Encoding, Op, Row, row};
+use super::hdr::{NETBSD32, NETBSD64};
+use super::ioctl::{Dir, Encoding, Op, Row, row};
 use super::rules::*;
+use super::{Abi, Arg};
 use crate::backend::LoopbackFraming;
 use crate::cbpf;
+use crate::errno::Errno;
 use crate::linktype::Linktype;
 use crate::packet::Way;
 
@@ -32,6 +33,10 @@ const REQUESTS: &[Row] = &[
     row("BIOCGSTATSOLD", Op::GStats, Dir::Out, b'B', 111, Arg::Stats32, false),
     row("BIOCIMMEDIATE", Op::Immediate, Dir::In, b'B', 112, Arg::U32, true),
     row("BIOCVERSION", Op::Version, Dir::Out, b'B', 113, Arg::Version, true),
+    row("BIOCSTCPF", Op::Refused(Errno::Inval), Dir::In, b'B', 114, Arg::Program64, false),
+    row("BIOCSTCPF32", Op::Refused(Errno::Inval), Dir::In, b'B', 114, Arg::Program32, false),
+    row("BIOCSUDPF", Op::Refused(Errno::Inval), Dir::In, b'B', 115, Arg::Program64, false),
+    row("BIOCSUDPF32", Op::Refused(Errno::Inval), Dir::In, b'B', 115, Arg::Program32, false),
     row("BIOCGHDRCMPLT", Op::GHdrCmplt, Dir::Out, b'B', 116, Arg::U32, true),
     row("BIOCSHDRCMPLT", Op::SHdrCmplt, Dir::In, b'B', 117, Arg::U32, false),
     row("BIOCSDLT", Op::SDlt, Dir::In, b'B', 118, Arg::U32, false),
@@ -50,8 +55,8 @@ const REQUESTS: &[Row] = &[
     row("FIOASYNC", Op::FioAsync, Dir::In, b'f', 125, Arg::U32, false),
     row("FIOSETOWN", Op::SetOwn, Dir::In, b'f', 124, Arg::U32, false),
     row("FIOGETOWN", Op::GetOwn, Dir::Out, b'f', 123, Arg::U32, false),
-    row("TIOCSPGRP", Op::SetOwn, Dir::In, b't', 118, Arg::U32, false),
-    row("TIOCGPGRP", Op::GetOwn, Dir::Out, b't', 119, Arg::U32, true),
+    row("TIOCSPGRP", Op::SetPgrp, Dir::In, b't', 118, Arg::U32, false),
+    row("TIOCGPGRP", Op::GetPgrp, Dir::Out, b't', 119, Arg::U32, true),
     // not in 7.99.34: `NETBSD7` leaves these out
     row("BIOCLOCK", Op::Lock, Dir::Void, b'B', 126, Arg::Void, true),
     row("BIOCSETWF", Op::SetWf, Dir::In, b'B', 127, Arg::Program64, false),
@@ -60,34 +65,56 @@ const REQUESTS: &[Row] = &[
 
 const SINCE_NETBSD_10: usize = 3;
 
-const RULES: Rules = Rules {
+/// Link types that can be written (ARCNET and ECONET, which Linux has not, left out).
+const WRITABLE: &[Linktype] =
+    &[Linktype::EN10MB, Linktype::NULL, Linktype::PPP, Linktype::SLIP, Linktype::FDDI];
+
+pub(super) const RULES: Rules = Rules {
+    nodes: Nodes::Cloning { numbered: 16 },
+    write_only_is_writer: false,
     bufsize: 32_768,
     bufsize_min: 32,
     bufsize_max: 1 << 20,
+    buffers_fix_bufsize: true,
     timeout: TimeoutRule { tick: Duration::from_millis(10), round_up: false, check: TimevalCheck::Clamp },
+    immediate: ImmediateRule::Flag,
     direction: DirectionRule::InInoutOut,
+    direction_default: 1,
     feedback: FeedbackRule::Hidden,
     name: NameRule::NeedsUnit,
     unattached: Unattached::Waits,
-    unattached_polls_ready: false,
+    nothing_reads_zero: false,
+    one_deadline: false,
+    signal_gives_buffered: false,
+    fionread_counts_hold: true,
+    header_must_fit: false,
+    poll: PollRules { unattached: UnattachedPoll::Same, writable: true, starts_timer: true },
     removal: Removal::Silent,
+    counts_hidden: false,
     write_filter_flushes: true,
     empty_filter_ignores_pointer: true,
-    down_checked_first: false,
-    ethertype_zero_is_length: true,
-    loopback_write: LoopbackWrite::Family,
+    removing_filter_flushes: false,
+    write: WriteRules {
+        up_first: false,
+        linktypes: WRITABLE,
+        short: Errno::MsgSize,
+        complete_has_no_header: false,
+        leeway: 0,
+        largest: None,
+        filter_passes_whole: false,
+        ethertype_zero_is_length: true,
+        loopback: LoopbackWrite::Family,
+    },
     loopback_way: Way::Out,
     dlt_list_partial: true,
     dlt_keeps_promiscuous: false,
-    any_request_marks_ilp32: false,
+    // bpfopen() does, for a 32-bit process; here the first request tells
+    any_request_marks_ilp32: true,
     root_ignores_lock: false,
 };
 
 const LOOPBACK: LoopbackFraming =
     LoopbackFraming { linktype: Linktype::NULL, network_order: false, af_inet6: 24 };
-
-/// Header of a 32-bit NetBSD caller: 4-byte seconds would be a pre-5.0 one; the device keeps the LP64 header.
-const HEADER32: Header = Header { stamp: Stamp::Micro64, counted: 32, alignment: 8 };
 
 /// The dialect `netbsd`: NetBSD 10 and -current.
 pub static NETBSD: Abi = Abi {
@@ -95,9 +122,11 @@ pub static NETBSD: Abi = Abi {
     encodings: &[Encoding::Bsd],
     requests: REQUESTS,
     header: NETBSD64,
-    header32: HEADER32,
+    header32: NETBSD32,
+    extended: None,
     filter: &cbpf::NETBSD,
     loopback: LOOPBACK,
+    dlts: &[],
     rules: RULES,
 };
 
@@ -107,8 +136,10 @@ pub static NETBSD7: Abi = Abi {
     requests: REQUESTS.split_at(REQUESTS.len() - SINCE_NETBSD_10).0,
     rules: Rules {
         timeout: TimeoutRule { check: TimevalCheck::None, ..RULES.timeout },
+        nodes: Nodes::Cloning { numbered: 0 },
+        buffers_fix_bufsize: false,
         direction: DirectionRule::SeeSent,
-        loopback_write: LoopbackWrite::Refused,
+        write: WriteRules { loopback: LoopbackWrite::Refused, ..RULES.write },
         ..RULES
     },
     ..NETBSD

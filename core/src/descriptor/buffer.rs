@@ -1,15 +1,17 @@
 //! The double buffer: store, hold, free.
 
 use crate::abi::Header;
-use crate::packet::Packet;
+use crate::abi::hdr::{LARGEST, Record};
 
 /// A descriptor's buffers; all empty until an interface is attached.
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
     /// Packets collect here.
-    pub store: Vec<u8>,
+    store: Vec<u8>,
     hold: Option<Vec<u8>>,
     free: Option<Vec<u8>>,
+    stored_packets: u64,
+    held_packets: u64,
 }
 
 impl Buffers {
@@ -25,7 +27,23 @@ impl Buffers {
     /// Forgets what is buffered.
     pub fn clear(&mut self) {
         self.store.clear();
+        self.stored_packets = 0;
         self.free_hold();
+    }
+
+    /// There are buffers.
+    pub fn are_allocated(&self) -> bool {
+        self.store.capacity() > 0
+    }
+
+    /// A buffer is free to become the store.
+    pub fn has_free(&self) -> bool {
+        self.free.is_some()
+    }
+
+    /// Packets in the hold.
+    pub fn held_packets(&self) -> u64 {
+        self.held_packets
     }
 
     /// Bytes in the store.
@@ -52,6 +70,7 @@ impl Buffers {
     pub fn rotate(&mut self) -> bool {
         let Some(free) = self.free.take() else { return false };
         self.hold = Some(std::mem::replace(&mut self.store, free));
+        self.held_packets = std::mem::take(&mut self.stored_packets);
         true
     }
 
@@ -69,24 +88,24 @@ impl Buffers {
         header: &Header,
         start: usize,
         hdrlen: usize,
-        packet: &Packet<'_>,
-        caplen: usize,
+        record: &Record,
+        data: &[u8],
         size: usize,
     ) {
         let store = &mut self.store;
         // a buffer smaller than the header holds the header's beginning, as on NetBSD
         store.resize((start + hdrlen).min(size), 0);
-        let caplen32 = u32::try_from(caplen).unwrap_or(u32::MAX);
         let room = &mut store[start..];
         if room.len() == hdrlen {
-            header.write(room, packet.timestamp, caplen32, packet.wirelen);
+            header.write(room, record);
         } else {
-            let mut whole = [0; crate::abi::hdr::LARGEST];
+            let mut whole = [0; LARGEST];
             let whole = &mut whole[..hdrlen];
-            header.write(whole, packet.timestamp, caplen32, packet.wirelen);
+            header.write(whole, record);
             let cut = room.len();
             room.copy_from_slice(&whole[..cut]);
         }
-        store.extend_from_slice(&packet.data[..caplen]);
+        store.extend_from_slice(data);
+        self.stored_packets += 1;
     }
 }

@@ -1,8 +1,10 @@
 //! ioctl(2): one request, its checks in order, and what it asks of the tap.
 
-use super::{Descriptor, Timer};
-use crate::abi::rules::{DirectionRule, NameRule, TimevalCheck};
-use crate::abi::{FilterSource, Op, Request, Response};
+use std::time::Duration;
+
+use super::{Descriptor, Place, Timer};
+use crate::abi::rules::{DirectionRule, ImmediateRule, NameRule, TimevalCheck};
+use crate::abi::{FilterSource, Flag, Request, Response};
 use crate::backend::{Direction, Queued};
 use crate::cbpf::{self, Program};
 use crate::errno::Errno;
@@ -33,6 +35,11 @@ pub enum Effect {
     },
     /// Present another link type of the attached interface.
     Linktype(Linktype),
+    /// Count the descriptors attached to this interface.
+    Count {
+        /// Name of the interface.
+        name: String,
+    },
     /// Set the tap's filter, then [`Descriptor::commit_filter`].
     ReadFilter {
         /// The program; `None` accepts all.
@@ -46,45 +53,6 @@ pub enum Effect {
     Promiscuous,
     /// The tap's queue and the counters go as well as the buffers, which are gone already.
     Flushed,
-}
-
-impl Request {
-    /// The operation.
-    pub const fn op(&self) -> Op {
-        match self {
-            Request::GBlen => Op::GBlen,
-            Request::SBlen(_) => Op::SBlen,
-            Request::GDlt => Op::GDlt,
-            Request::GDltList(_) => Op::GDltList,
-            Request::SDlt(_) => Op::SDlt,
-            Request::Promisc => Op::Promisc,
-            Request::Flush => Op::Flush,
-            Request::GetIf => Op::GetIf,
-            Request::SetIf(_) => Op::SetIf,
-            Request::SRTimeout { .. } => Op::SRTimeout,
-            Request::GRTimeout => Op::GRTimeout,
-            Request::GStats => Op::GStats,
-            Request::Immediate(_) => Op::Immediate,
-            Request::SetF(_) => Op::SetF,
-            Request::SetWf(_) => Op::SetWf,
-            Request::SetFnr(_) => Op::SetFnr,
-            Request::Version => Op::Version,
-            Request::GRSig => Op::GRSig,
-            Request::SRSig(_) => Op::SRSig,
-            Request::GHdrCmplt => Op::GHdrCmplt,
-            Request::SHdrCmplt(_) => Op::SHdrCmplt,
-            Request::GDirection => Op::GDirection,
-            Request::SDirection(_) => Op::SDirection,
-            Request::GFeedback => Op::GFeedback,
-            Request::Feedback(_) => Op::Feedback,
-            Request::Lock => Op::Lock,
-            Request::FionRead => Op::FionRead,
-            Request::FionBio(_) => Op::FionBio,
-            Request::FioAsync(_) => Op::FioAsync,
-            Request::SetOwn(_) => Op::SetOwn,
-            Request::GetOwn => Op::GetOwn,
-        }
-    }
 }
 
 impl Descriptor {
@@ -104,28 +72,37 @@ impl Descriptor {
     /// # Errors
     /// Those of semantics.md sections 3, 8 and 11 for the dialect; nothing has changed then.
     pub fn ioctl(&mut self, request: Request, caller: Caller) -> Result<Effect, Errno> {
-        // any request stops the select timer
-        self.timer = Timer::Idle;
+        if matches!(self.place, Place::Revoked) {
+            return Err(Errno::BadF);
+        }
+        if self.abi.rules.poll.starts_timer {
+            self.timer = Timer::Idle;
+        }
         if caller.ilp32 && (caller.ilp32_request || self.abi.rules.any_request_marks_ilp32) {
-            self.mark_ilp32();
+            self.ilp32 = true;
         }
         self.check_known(&request, caller)?;
         let done = |response| Ok(Effect::Done(response));
         match request {
             Request::GBlen => done(Response::U32(u32::try_from(self.bufsize).unwrap_or(u32::MAX))),
             Request::SBlen(size) => {
-                if self.attachment.is_some() {
+                let fixed = self.abi.rules.buffers_fix_bufsize && self.buffers.are_allocated();
+                if self.attachment().is_some() || fixed {
                     return Err(Errno::Inval);
                 }
                 let size = size.clamp(self.abi.rules.bufsize_min, self.abi.rules.bufsize_max);
                 self.bufsize = size as usize;
+                self.bufsize_chosen = true;
                 done(Response::U32(size))
             }
-            Request::GDlt => done(Response::U32(self.attached()?.interface.linktype.0)),
+            Request::GDlt => {
+                let linktype = self.attached()?.interface.linktype;
+                done(Response::U32(self.abi.dlt(linktype)))
+            }
             Request::GDltList(room) => self.dlt_list(room),
             Request::SDlt(dlt) => {
                 let interface = &self.attached()?.interface;
-                let linktype = Linktype(dlt);
+                let linktype = self.wanted_linktype(dlt);
                 if linktype == interface.linktype {
                     done(Response::Done)
                 } else if interface.linktypes.contains(&linktype) {
@@ -152,6 +129,19 @@ impl Descriptor {
                 done(Response::Done)
             }
             Request::GRTimeout => done(self.timeval()),
+            Request::SWTimeout { sec, usec } => {
+                self.wait_timeout = Some(wait_timeout(sec, usec)?);
+                done(Response::Done)
+            }
+            Request::GWTimeout => {
+                let timeout = self.wait_timeout.ok_or(Errno::NxIo)?;
+                let sec = i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX);
+                done(Response::Timeval { sec, usec: i64::from(timeout.subsec_micros()) })
+            }
+            Request::DWTimeout => {
+                self.wait_timeout = None;
+                done(Response::Done)
+            }
             Request::GStats => {
                 let counters = self.counters;
                 done(Response::Stats {
@@ -161,7 +151,13 @@ impl Descriptor {
                 })
             }
             Request::Immediate(value) => {
-                self.immediate = value != 0;
+                match self.abi.rules.immediate {
+                    ImmediateRule::Flag => self.immediate = value != 0,
+                    ImmediateRule::FirstByte => self.immediate = value.to_ne_bytes()[0] != 0,
+                    ImmediateRule::WaitTimeout => {
+                        self.wait_timeout = (value != 0).then_some(Duration::ZERO);
+                    }
+                }
                 done(Response::Done)
             }
             Request::SetF(source) => {
@@ -170,7 +166,9 @@ impl Descriptor {
             }
             Request::SetFnr(source) => {
                 let program = self.program(source)?;
-                Ok(Effect::ReadFilter { program, queued: Queued::Keep })
+                let flush = program.is_none() && self.abi.rules.removing_filter_flushes;
+                let queued = if flush { Queued::Flush } else { Queued::Keep };
+                Ok(Effect::ReadFilter { program, queued })
             }
             Request::SetWf(source) => {
                 self.write_filter = self.program(source)?;
@@ -195,19 +193,84 @@ impl Descriptor {
                 self.hdrcmplt = value != 0;
                 done(Response::Done)
             }
-            Request::GDirection => done(Response::U32(self.direction_value)),
-            Request::SDirection(value) => {
-                if self.abi.rules.direction == DirectionRule::InInoutOut && value > 2 {
-                    return Err(Errno::Inval);
-                }
-                self.direction_value = value;
+            Request::GSeeSent => done(Response::U32(u32::from(self.direction_value & 2 != 0))),
+            Request::SSeeSent(value) => {
+                self.direction_value = if value == 0 { 1 } else { 3 };
                 Ok(Effect::Direction(self.direction()))
             }
+            Request::GDirection => done(Response::U32(self.direction_value)),
+            Request::SDirection(value) => {
+                self.direction_value = match self.abi.rules.direction {
+                    DirectionRule::InInoutOut if value > 2 => return Err(Errno::Inval),
+                    DirectionRule::ShowMask if value > 3 => return Err(Errno::Inval),
+                    DirectionRule::HideMask => value & 3,
+                    _ => value,
+                };
+                Ok(Effect::Direction(self.direction()))
+            }
+            Request::GFilDrop => done(Response::U32(self.filter_drop)),
+            Request::SFilDrop(value) => match value {
+                0 | 1 => {
+                    self.filter_drop = value;
+                    done(Response::Done)
+                }
+                // packets would have to be taken away from the host
+                2 => Err(Errno::OpNotSupp),
+                _ => Err(Errno::Inval),
+            },
             Request::GFeedback => done(Response::U32(self.feedback)),
             Request::Feedback(value) => {
                 self.feedback = value;
                 done(Response::Done)
             }
+            Request::GTStamp => done(Response::U32(self.tstamp)),
+            Request::STStamp(value) => {
+                // BPF_T_VALID: BPF_T_NONE takes no flags
+                if value != 3 && (value & 3 == 3 || value & !0x303 != 0) {
+                    return Err(Errno::Inval);
+                }
+                self.tstamp = value;
+                done(Response::Done)
+            }
+            Request::GBufMode => done(Response::U32(1)),
+            // as with net.bpf.zerocopy_enable=0; there, choosing a size makes the buffers
+            Request::SBufMode(1) if self.bufsize_chosen || self.buffers.are_allocated() => Err(Errno::Busy),
+            Request::SBufMode(1) => done(Response::Done),
+            Request::SBufMode(_) => Err(Errno::Inval),
+            Request::SetVlanPcp(value) if value > 7 => Err(Errno::Inval),
+            Request::SetVlanPcp(value) => {
+                self.vlan_pcp = value;
+                done(Response::Done)
+            }
+            Request::GetTc => done(Response::U32(self.traffic_class.cast_unsigned())),
+            Request::SetTc(class) if !TRAFFIC_CLASSES.contains(&class) => Err(Errno::Inval),
+            Request::SetTc(class) => {
+                self.traffic_class = class;
+                done(Response::Done)
+            }
+            Request::GWriteMax => done(Response::U32(self.write_max)),
+            Request::SWriteMax(value) if value > WRITE_MAX => Err(Errno::Inval),
+            Request::SWriteMax(value) => {
+                self.write_max = value;
+                done(Response::Done)
+            }
+            Request::GetFlag(flag) => done(Response::U32(u32::from(self.flags.is_set(flag)))),
+            Request::SetFlag(flag, value) => {
+                self.set_flag(flag, value)?;
+                done(Response::Done)
+            }
+            Request::GetUuid => done(Response::Uuid(self.uuid)),
+            Request::AttachCount(name) => Ok(Effect::Count { name: self.interface_name(&name)? }),
+            Request::GIfAddr => {
+                let interface = &self.attached()?.interface;
+                if interface.loopback || interface.address.is_empty() {
+                    return Err(Errno::Inval);
+                }
+                let room = interface.address.len().min(14);
+                done(Response::LinkAddress(interface.address[..room].to_vec()))
+            }
+            Request::Zeros => done(Response::Done),
+            Request::Refused(errno) => Err(errno),
             Request::Lock => {
                 self.locked = true;
                 done(Response::Done)
@@ -228,11 +291,17 @@ impl Descriptor {
                 done(Response::Done)
             }
             Request::GetOwn => done(Response::U32(self.owner.cast_unsigned())),
+            Request::SetPgrp(group) => {
+                self.owner = group.checked_neg().ok_or(Errno::Inval)?;
+                done(Response::Done)
+            }
+            Request::GetPgrp => done(Response::U32(self.owner.wrapping_neg().cast_unsigned())),
         }
     }
 
     /// The tap runs this filter now.
     pub fn commit_filter(&mut self, program: Option<Program>, queued: Queued) {
+        self.writer = self.writer_after(program.as_ref(), queued);
         self.read_filter = program;
         if queued == Queued::Flush {
             self.reset();
@@ -241,35 +310,65 @@ impl Descriptor {
 
     /// The tap sees every frame now.
     pub fn commit_promiscuous(&mut self) {
-        if let Some(attachment) = &mut self.attachment {
+        if let Place::On(attachment) = &mut self.place {
             attachment.promiscuous = true;
         }
     }
 
     /// Promiscuous mode was asked for on the attached interface.
     pub fn is_promiscuous(&self) -> bool {
-        self.attachment.as_ref().is_some_and(|attachment| attachment.promiscuous)
+        self.attachment().is_some_and(|attachment| attachment.promiscuous)
+    }
+
+    /// bpf_check_upgrade: how many more filters a writer needs before it sees packets. One that does more than cut makes it
+    /// a reader, and so does the second that only cuts.
+    fn writer_after(&self, program: Option<&Program>, queued: Queued) -> u8 {
+        const RET_K: u16 = 0x06;
+        let Some(program) = program.filter(|_| self.writer > 0) else { return self.writer };
+        let cuts_only = queued == Queued::Flush && matches!(program.insns(), [only] if only.code == RET_K);
+        if cuts_only { self.writer - 1 } else { 0 }
+    }
+
+    /// The directions wanted once this filter is set, where that changes with it.
+    pub fn direction_after(&self, program: Option<&Program>, queued: Queued) -> Option<Direction> {
+        let becomes_reader = self.writer > 0 && self.writer_after(program, queued) == 0;
+        becomes_reader.then(|| self.wanted_direction())
     }
 
     fn attached(&self) -> Result<&super::Attachment, Errno> {
-        self.attachment.as_ref().ok_or(Errno::Inval)
+        self.attachment().ok_or(Errno::Inval)
     }
 
-    fn mark_ilp32(&mut self) {
-        if self.ilp32 {
-            return;
+    /// The link type BIOCSDLT means: DLT_PKTAP that nobody wanted is DLT_RAW (macOS).
+    fn wanted_linktype(&self, dlt: u32) -> Linktype {
+        let linktype = self.abi.linktype(dlt);
+        let pktap = linktype == Linktype::PKTAP && self.abi.extended.is_some();
+        if pktap && !self.flags.is_set(Flag::WantPktap) { Linktype::RAW } else { linktype }
+    }
+
+    /// macOS's switches. What would need header compression, batches or the host's input is refused.
+    fn set_flag(&mut self, flag: Flag, value: u32) -> Result<(), Errno> {
+        match flag {
+            Flag::HeaderCompression if value > 1 || self.attachment().is_some() => {
+                return Err(Errno::Inval);
+            }
+            Flag::BatchWrite if value != 0 => {
+                let fit = self.hdrcmplt && self.traffic_class == 0;
+                return Err(if fit { Errno::OpNotSupp } else { Errno::Inval });
+            }
+            Flag::DivertIn => {
+                self.attachment().ok_or(Errno::NxIo)?;
+                return Err(if value == 0 { Errno::Inval } else { Errno::OpNotSupp });
+            }
+            _ => self.flags.set(flag, value != 0),
         }
-        self.ilp32 = true;
-        let header = self.header();
-        if let Some(attachment) = &mut self.attachment {
-            attachment.hdrlen = header.hdrlen(attachment.interface.linktype.header_len());
-        }
+        Ok(())
     }
 
     fn dlt_list(&self, room: Option<u32>) -> Result<Effect, Errno> {
         let types = &self.attached()?.interface.linktypes;
         let total = u32::try_from(types.len()).unwrap_or(u32::MAX);
-        let copied = |n: usize| types.iter().take(n).map(|linktype| linktype.0).collect();
+        let copied = |n: usize| types.iter().take(n).map(|&linktype| self.abi.dlt(linktype)).collect();
         Ok(Effect::Done(match room {
             None => Response::DltList { count: Some(total), list: Vec::new(), error: None },
             Some(room) if room < total => {
@@ -311,7 +410,11 @@ impl Descriptor {
                 return Ok(if ticks == 0 && (sec, usec) != (0, 0) { 1 } else { ticks.cast_unsigned() });
             }
             TimevalCheck::UpTo(limit) if sec > limit => return Err(Errno::Inval),
-            TimevalCheck::UpTo(_) | TimevalCheck::Clamp => {}
+            TimevalCheck::UpTo(_) | TimevalCheck::Clamp | TimevalCheck::Nanoseconds => {}
+        }
+        if rule.check == TimevalCheck::Nanoseconds {
+            let nanos = nanoseconds(sec, usec)?;
+            return u64::try_from(nanos / 1000).map_err(|_| Errno::Overflow);
         }
         if sec < 0 || !(0..1_000_000).contains(&usec) {
             return Err(Errno::Inval);
@@ -327,4 +430,27 @@ impl Descriptor {
         let ticks = self.timeout_ticks;
         Response::Timeval { sec: (ticks / hz).cast_signed(), usec: (ticks % hz * tick_us).cast_signed() }
     }
+}
+
+/// macOS's SO_TC_ classes (SO_VALID_TC in its sys/socket.h).
+const TRAFFIC_CLASSES: [i32; 11] = [0, 100, 200, 300, 400, 500, 600, 700, 800, 900, 10_002];
+
+/// macOS's BPF_WRITE_MAX, bytes.
+const WRITE_MAX: u32 = 16 << 20;
+
+/// OpenBSD's TIMEVAL_TO_NSEC, with its limit.
+fn nanoseconds(sec: i64, usec: i64) -> Result<u128, Errno> {
+    if sec < 0 || !(0..1_000_000).contains(&usec) {
+        return Err(Errno::Inval);
+    }
+    let nanos = u128::from(sec.unsigned_abs()) * 1_000_000_000 + u128::from(usec.unsigned_abs()) * 1000;
+    // MAXTSLP
+    if nanos < u128::from(u64::MAX) { Ok(nanos) } else { Err(Errno::Overflow) }
+}
+
+/// BIOCSWTIMEOUT's argument: at most five minutes.
+fn wait_timeout(sec: i64, usec: i64) -> Result<Duration, Errno> {
+    const LONGEST: u128 = 300_000_000_000;
+    let nanos = nanoseconds(sec, usec)?;
+    u64::try_from(nanos).ok().filter(|_| nanos <= LONGEST).map(Duration::from_nanos).ok_or(Errno::Inval)
 }

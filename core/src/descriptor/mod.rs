@@ -6,6 +6,7 @@
 //! Time is an argument: every call that depends on it says when it is.
 
 mod buffer;
+mod flags;
 mod ioctl;
 mod poll;
 mod read;
@@ -13,14 +14,16 @@ mod write;
 
 use std::time::Duration;
 
-use crate::abi::rules::{DirectionRule, Removal};
-use crate::abi::{Abi, Header};
+use crate::abi::hdr::Record;
+use crate::abi::rules::{DirectionRule, ImmediateRule, Removal};
+use crate::abi::{Abi, Flag, Header, Stamp};
 use crate::backend::{Direction, Interface};
 use crate::cbpf::Program;
-use crate::packet::{Packet, Way};
-use crate::time::Moment;
+use crate::packet::Packet;
+use crate::time::{Moment, Timestamp};
 
 use buffer::Buffers;
+use flags::Flags;
 pub use ioctl::{Caller, Effect};
 pub use poll::{Interest, Ready};
 pub use read::{PendingRead, ReadStep};
@@ -52,9 +55,43 @@ pub struct Counters {
 #[derive(Clone, Debug)]
 struct Attachment {
     interface: Interface,
-    /// Length of the record header for this link type.
-    hdrlen: usize,
     promiscuous: bool,
+}
+
+/// Where a descriptor stands with its interface.
+#[derive(Clone, Debug)]
+enum Place {
+    /// BIOCSETIF has not been issued, or the interface was removed.
+    Nowhere,
+    /// Attached.
+    On(Attachment),
+    /// The interface was removed, and the file is of no use any more.
+    Revoked,
+}
+
+/// How a descriptor was opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Opened {
+    /// O_WRONLY.
+    pub write_only: bool,
+    /// What BIOCGETUUID tells.
+    pub uuid: [u8; 16],
+}
+
+impl Opened {
+    /// With an identity of its own.
+    pub fn new(write_only: bool) -> Opened {
+        use std::hash::{BuildHasher, RandomState};
+        // keys from the system's random numbers, others each time
+        let random = || RandomState::new().hash_one(0).to_ne_bytes();
+        let mut uuid = [0; 16];
+        uuid[..8].copy_from_slice(&random());
+        uuid[8..].copy_from_slice(&random());
+        // RFC 9562: version 4, variant 1
+        uuid[6] = uuid[6] & 0x0f | 0x40;
+        uuid[8] = uuid[8] & 0x3f | 0x80;
+        Opened { write_only, uuid }
+    }
 }
 
 /// One open descriptor.
@@ -64,14 +101,27 @@ pub struct Descriptor {
     abi: &'static Abi,
     ilp32: bool,
     bufsize: usize,
+    /// BIOCSBLEN was issued.
+    bufsize_chosen: bool,
     buffers: Buffers,
     immediate: bool,
+    /// OpenBSD's wait time-out; `None` waits for ever. Zero is immediate mode.
+    wait_timeout: Option<Duration>,
     /// Read time-out in ticks of the dialect; 0 waits for ever.
     timeout_ticks: u64,
     hdrcmplt: bool,
     /// As it was set; [`Descriptor::direction`] is what it means.
     direction_value: u32,
+    /// BIOCSFILDROP's mode.
+    filter_drop: u32,
     feedback: u32,
+    /// BIOCSTSTAMP's value.
+    tstamp: u32,
+    vlan_pcp: u32,
+    traffic_class: i32,
+    /// BIOCSWRITEMAX; 0: the MTU is the limit.
+    write_max: u32,
+    flags: Flags,
     locked: bool,
     signal: u32,
     owner: i32,
@@ -79,28 +129,42 @@ pub struct Descriptor {
     nonblocking: bool,
     read_filter: Option<Program>,
     write_filter: Option<Program>,
-    attachment: Option<Attachment>,
+    /// bd_writer: so many more filters until packets are seen.
+    writer: u8,
+    uuid: [u8; 16],
+    place: Place,
     counters: Counters,
     timer: Timer,
     wakeups: u64,
 }
+
+/// BPF_T_MONOTONIC.
+const MONOTONIC: u32 = 0x200;
 
 /// SIGIO's number on Linux and on the BSDs differs; this is Linux's, which the caller's header has.
 const SIGIO: u32 = 29;
 
 impl Descriptor {
     /// A descriptor as open(2) leaves it.
-    pub fn new(abi: &'static Abi) -> Descriptor {
+    pub fn new(abi: &'static Abi, opened: Opened) -> Descriptor {
         Descriptor {
             abi,
             ilp32: false,
             bufsize: abi.rules.bufsize as usize,
+            bufsize_chosen: false,
             buffers: Buffers::default(),
             immediate: false,
+            wait_timeout: None,
             timeout_ticks: 0,
             hdrcmplt: false,
-            direction_value: 1,
+            direction_value: abi.rules.direction_default,
+            filter_drop: 0,
             feedback: 0,
+            tstamp: 0,
+            vlan_pcp: 0,
+            traffic_class: 0,
+            write_max: 0,
+            flags: Flags::default(),
             locked: false,
             signal: SIGIO,
             owner: 0,
@@ -108,7 +172,9 @@ impl Descriptor {
             nonblocking: false,
             read_filter: None,
             write_filter: None,
-            attachment: None,
+            writer: if opened.write_only && abi.rules.write_only_is_writer { 2 } else { 0 },
+            uuid: opened.uuid,
+            place: Place::Nowhere,
             counters: Counters::default(),
             timer: Timer::Idle,
             wakeups: 0,
@@ -122,7 +188,14 @@ impl Descriptor {
 
     /// The interface it is attached to.
     pub fn interface(&self) -> Option<&Interface> {
-        self.attachment.as_ref().map(|attachment| &attachment.interface)
+        self.attachment().map(|attachment| &attachment.interface)
+    }
+
+    fn attachment(&self) -> Option<&Attachment> {
+        match &self.place {
+            Place::On(attachment) => Some(attachment),
+            Place::Nowhere | Place::Revoked => None,
+        }
     }
 
     /// Size of a buffer in bytes: what read(2) must ask for.
@@ -147,15 +220,62 @@ impl Descriptor {
 
     /// Which packets are wanted.
     pub fn direction(&self) -> Direction {
-        match (self.abi.rules.direction, self.direction_value) {
-            (_, 0) => Direction::In,
-            (DirectionRule::InInoutOut, 2) => Direction::Out,
+        if self.writer > 0 { Direction::None } else { self.wanted_direction() }
+    }
+
+    /// What BIOCSDIRECTION or its like has chosen.
+    fn wanted_direction(&self) -> Direction {
+        let shown = match (self.abi.rules.direction, self.direction_value) {
+            (DirectionRule::HideMask, hidden) => !hidden & 3,
+            (DirectionRule::ShowMask, shown) => shown & 3,
+            (_, 0) => 1,
+            (DirectionRule::InInoutOut, 2) => 2,
+            (DirectionRule::InInoutOut | DirectionRule::SeeSent, _) => 3,
+        };
+        match shown {
+            0 => Direction::None,
+            1 => Direction::In,
+            2 => Direction::Out,
             _ => Direction::InOut,
         }
     }
 
-    fn header(&self) -> &'static Header {
-        self.abi.header_for(self.ilp32)
+    /// How stamps are laid out, as BIOCSTSTAMP has chosen; `None` where they are zero (BPF_T_NONE, BIOCSNOTSTAMP).
+    fn stamp(&self) -> Option<Stamp> {
+        match self.tstamp & 3 {
+            _ if self.flags.is_set(Flag::NoTimestamp) => None,
+            0 => Some(self.abi.header_for(self.ilp32).stamp),
+            1 => Some(Stamp::Nano64),
+            2 => Some(Stamp::Bin64),
+            _ => None,
+        }
+    }
+
+    /// The header of the next record.
+    fn header(&self) -> Header {
+        match self.abi.extended {
+            Some(extended) if self.flags.is_set(Flag::ExtendedHeader) => return extended,
+            _ => {}
+        }
+        let header = *self.abi.header_for(self.ilp32);
+        match self.stamp() {
+            Some(stamp) if stamp != header.stamp => header.stamped(stamp),
+            _ => header,
+        }
+    }
+
+    /// The time stamp of a packet's record: the time of day, the time since the system was started, or none.
+    fn timestamp(&self, packet: &Packet<'_>) -> Timestamp {
+        if self.stamp().is_none() {
+            Timestamp::default()
+        } else if self.tstamp & MONOTONIC == 0 {
+            packet.timestamp
+        } else {
+            let nanos = packet.arrival.as_nanos();
+            #[allow(clippy::cast_possible_truncation)] // a rest below 10⁹
+            let nsec = (nanos % 1_000_000_000) as u32;
+            Timestamp { sec: (nanos / 1_000_000_000).cast_signed(), nsec }
+        }
     }
 
     /// The read time-out; `None` waits for ever.
@@ -175,16 +295,30 @@ impl Descriptor {
 
     /// Takes in one packet from the tap: catchpacket. Call in order of arrival.
     pub fn catch_packet(&mut self, packet: &Packet<'_>) {
-        let Some(attachment) = &self.attachment else { return };
-        let way = if attachment.interface.loopback { self.abi.rules.loopback_way } else { packet.way };
-        if !self.direction().wants(way) {
+        let Some(attachment) = self.attachment() else { return };
+        let interface = &attachment.interface;
+        let way = if interface.loopback { self.abi.rules.loopback_way } else { packet.way };
+        let ifindex = interface.index;
+        let link = interface.linktype.header_len();
+        if self.writer > 0 {
             return;
         }
-        let hdrlen = attachment.hdrlen;
+        let wanted = self.direction().wants(way);
+        if !wanted && !self.abi.rules.counts_hidden {
+            return;
+        }
         if matches!(self.timer, Timer::Waiting(_)) {
             self.advance(packet.arrival);
         }
+        let header = self.header();
+        let hdrlen = header.hdrlen(link);
+        if self.abi.rules.header_must_fit && self.bufsize < hdrlen {
+            return;
+        }
         self.counters.received += 1;
+        if !wanted {
+            return;
+        }
         let snaplen = match (packet.verdict, &self.read_filter) {
             (Some(verdict), _) => verdict,
             (None, Some(filter)) => filter.run(packet.data, packet.wirelen),
@@ -195,23 +329,62 @@ impl Descriptor {
         }
         self.counters.captured += 1;
         let caplen = (snaplen as usize).min(packet.data.len()).min(self.bufsize.saturating_sub(hdrlen));
-        let header = self.header();
         let total = (hdrlen + caplen).min(self.bufsize);
         let mut wake = false;
-        let mut start = header.align(self.buffers.store.len());
+        let mut start = header.align(self.buffers.stored());
         if start + total > self.bufsize {
+            if !self.buffers.has_free() && self.flags.is_set(Flag::HeadDrop) {
+                self.counters.dropped += self.buffers.held_packets();
+                self.buffers.free_hold();
+            }
             if !self.buffers.rotate() {
                 self.counters.dropped += 1;
                 return;
             }
+            self.stop_wait();
             wake = true;
             start = 0;
-        } else if self.immediate || self.timer == Timer::TimedOut {
-            wake = true;
         }
-        self.buffers.append(header, start, hdrlen, packet, caplen, self.bufsize);
+        let record = Record {
+            timestamp: self.timestamp(packet),
+            caplen: u32::try_from(caplen).unwrap_or(u32::MAX),
+            datalen: packet.wirelen,
+            way,
+            ifindex,
+        };
+        self.buffers.append(&header, start, hdrlen, &record, &packet.data[..caplen], self.bufsize);
+        wake |= match self.abi.rules.immediate {
+            ImmediateRule::Flag | ImmediateRule::FirstByte => self.immediate || self.timer == Timer::TimedOut,
+            ImmediateRule::WaitTimeout => self.begin_wait(packet.arrival),
+        };
         if wake {
             self.wake();
+        }
+    }
+
+    /// A packet was stored: OpenBSD's wait time-out begins with the first of a buffer. True when it is over at once.
+    fn begin_wait(&mut self, now: Moment) -> bool {
+        match self.wait_timeout {
+            None => false,
+            Some(Duration::ZERO) => {
+                if self.timer == Timer::Idle {
+                    self.timer = Timer::TimedOut;
+                }
+                true
+            }
+            Some(timeout) => {
+                if self.timer == Timer::Idle {
+                    self.timer = Timer::Waiting(now + timeout);
+                }
+                false
+            }
+        }
+    }
+
+    /// The store is empty again: no packet waits.
+    fn stop_wait(&mut self) {
+        if self.abi.rules.immediate == ImmediateRule::WaitTimeout {
+            self.timer = Timer::Idle;
         }
     }
 
@@ -229,16 +402,26 @@ impl Descriptor {
 
     /// The interface is attached: reset_d, and packets count from now on.
     pub fn attach(&mut self, interface: Interface, promiscuous: bool) {
-        let hdrlen = self.header().hdrlen(interface.linktype.header_len());
-        self.attachment = Some(Attachment { interface, hdrlen, promiscuous });
+        self.place = Place::On(Attachment { interface, promiscuous });
         self.buffers.allocate(self.bufsize);
         self.reset();
     }
 
     /// The interface was removed: bpfdetach.
     pub fn interface_gone(&mut self) {
-        if self.attachment.take().is_some() && self.abi.rules.removal == Removal::Wakes {
-            self.wake();
+        if self.attachment().is_none() {
+            return;
+        }
+        match self.abi.rules.removal {
+            Removal::Silent => self.place = Place::Nowhere,
+            Removal::Wakes => {
+                self.place = Place::Nowhere;
+                self.wake();
+            }
+            Removal::Revokes => {
+                self.place = Place::Revoked;
+                self.wake();
+            }
         }
     }
 
@@ -246,6 +429,7 @@ impl Descriptor {
     fn reset(&mut self) {
         self.buffers.clear();
         self.counters = Counters::default();
+        self.stop_wait();
     }
 
     /// A packet of any length would be taken, by rotating if need be.
@@ -255,7 +439,8 @@ impl Descriptor {
 
     /// Bytes buffered: FIONREAD.
     pub fn readable_bytes(&self) -> usize {
-        self.buffers.stored() + self.buffers.held()
+        let held = if self.abi.rules.fionread_counts_hold { self.buffers.held() } else { 0 };
+        self.buffers.stored() + held
     }
 
     /// The least a record takes beside its packet, in bytes.
@@ -269,6 +454,7 @@ impl Descriptor {
             && deadline <= now
         {
             self.timer = Timer::TimedOut;
+            // bpf_timed_out; OpenBSD's timer runs only while something is stored
             if self.buffers.stored() > 0 {
                 self.wake();
             }
@@ -285,11 +471,20 @@ impl Descriptor {
 
     /// The next packet wakes a sleeper (immediate mode, or the timer has run out); else only a full buffer does.
     pub fn wakes_on_packet(&self) -> bool {
-        self.immediate || self.timer == Timer::TimedOut
+        match self.abi.rules.immediate {
+            ImmediateRule::Flag | ImmediateRule::FirstByte => self.immediate || self.timer == Timer::TimedOut,
+            // the first packet starts the timer
+            ImmediateRule::WaitTimeout => self.wait_timeout.is_some(),
+        }
     }
 
-    /// The way this descriptor counts a packet of a loopback interface as.
-    pub fn loopback_way(&self) -> Way {
-        self.abi.rules.loopback_way
+    /// The signal each wake-up sends, and to whom: a process (positive) or a process group (negative). `None`: to nobody.
+    pub fn signal(&self) -> Option<(u32, i32)> {
+        (self.asynchronous && self.signal != 0 && self.owner != 0).then_some((self.signal, self.owner))
+    }
+
+    /// 802.1p priority of written frames.
+    pub fn vlan_pcp(&self) -> u32 {
+        self.vlan_pcp
     }
 }

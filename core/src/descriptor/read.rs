@@ -1,7 +1,7 @@
 //! read(2): which buffer, and how long to wait for it.
 
-use super::{Descriptor, Timer};
-use crate::abi::rules::Unattached;
+use super::{Descriptor, Place, Timer};
+use crate::abi::rules::{ImmediateRule, Unattached};
 use crate::errno::Errno;
 use crate::time::Moment;
 
@@ -61,14 +61,22 @@ pub enum ReadStep {
 impl Descriptor {
     /// Takes a read on: at its beginning, and again after each wake-up or when its deadline has come.
     pub fn read(&mut self, pending: &mut PendingRead, now: Moment) -> ReadStep {
-        let timed_out = match pending.state {
+        let rules = &self.abi.rules;
+        let (timed_out, deadline) = match pending.state {
             State::Begins => {
+                match (&self.place, rules.unattached) {
+                    (Place::Revoked, _) => return ReadStep::Fail(Errno::Io),
+                    (Place::Nowhere, Unattached::NxIoFirst) => return ReadStep::Fail(Errno::NxIo),
+                    _ => {}
+                }
                 if pending.len != self.bufsize {
                     return ReadStep::Fail(Errno::Inval);
                 }
                 let timed_out = self.timer == Timer::TimedOut;
-                self.timer = Timer::Idle;
-                timed_out
+                if rules.poll.starts_timer {
+                    self.timer = Timer::Idle;
+                }
+                (timed_out, self.deadline(now))
             }
             State::Sleeps { timed_out, wakeups, deadline } => {
                 if wakeups == self.wakeups {
@@ -78,27 +86,64 @@ impl Descriptor {
                         _ => ReadStep::Wait { deadline },
                     };
                 }
-                timed_out
+                (timed_out, if rules.one_deadline { deadline } else { self.deadline(now) })
             }
         };
         if self.buffers.has_hold() {
             return ReadStep::Hold;
         }
         let nonblocking = pending.nonblocking || self.nonblocking;
-        if self.buffers.stored() > 0 && (self.immediate || nonblocking || timed_out) {
-            self.buffers.rotate();
+        let stored_counts = match rules.immediate {
+            ImmediateRule::Flag | ImmediateRule::FirstByte => self.immediate || timed_out,
+            ImmediateRule::WaitTimeout => self.timer == Timer::TimedOut,
+        };
+        let revoked = matches!(self.place, Place::Revoked);
+        if self.buffers.stored() > 0 && (stored_counts || nonblocking || revoked) {
+            self.rotate();
             return ReadStep::Hold;
         }
-        if self.attachment.is_none() && self.abi.rules.unattached == Unattached::NxIo {
-            return ReadStep::Fail(Errno::NxIo);
+        match (&self.place, rules.unattached) {
+            (Place::Revoked, _) => return ReadStep::Fail(Errno::Io),
+            (Place::Nowhere, Unattached::NxIo | Unattached::NxIoFirst) => {
+                return ReadStep::Fail(Errno::NxIo);
+            }
+            (Place::Nowhere, Unattached::Waits) | (Place::On(_), _) => {}
         }
         if nonblocking {
-            return ReadStep::Fail(Errno::Again);
+            return if rules.nothing_reads_zero { ReadStep::Nothing } else { ReadStep::Fail(Errno::Again) };
         }
-        // every sleep has the whole time-out, however it began
-        let deadline = self.timeout().and_then(|timeout| now.checked_add(timeout));
+        if rules.one_deadline && deadline.is_some_and(|at| at <= now) {
+            return self.end_of_wait();
+        }
         pending.state = State::Sleeps { timed_out, wakeups: self.wakeups, deadline };
         ReadStep::Wait { deadline }
+    }
+
+    /// When a sleep that begins now ends by itself.
+    fn deadline(&self, now: Moment) -> Option<Moment> {
+        self.timeout().and_then(|timeout| now.checked_add(timeout))
+    }
+
+    /// A signal came for a sleeping read: how it ends.
+    pub fn interrupt_read(&mut self) -> ReadStep {
+        if !self.abi.rules.signal_gives_buffered || self.readable() == 0 {
+            return ReadStep::Fail(Errno::Intr);
+        }
+        if !self.buffers.has_hold() {
+            self.rotate();
+        }
+        ReadStep::Hold
+    }
+
+    /// Bytes a read could get at most.
+    fn readable(&self) -> usize {
+        self.buffers.stored() + self.buffers.held()
+    }
+
+    /// The store becomes the hold.
+    fn rotate(&mut self) {
+        self.buffers.rotate();
+        self.stop_wait();
     }
 
     fn end_of_wait(&mut self) -> ReadStep {
@@ -108,7 +153,7 @@ impl Descriptor {
         if self.buffers.stored() == 0 {
             return ReadStep::Nothing;
         }
-        self.buffers.rotate();
+        self.rotate();
         ReadStep::Hold
     }
 

@@ -1,6 +1,6 @@
 //! write(2): the checks in their order, and what is changed of the frame.
 
-use super::Descriptor;
+use super::{Descriptor, Place};
 use crate::abi::rules::{FeedbackRule, LoopbackWrite};
 use crate::backend::{Direction, LinkState, Visible};
 use crate::errno::Errno;
@@ -26,48 +26,51 @@ impl Descriptor {
     /// The interface a write goes to must be there before anything else.
     ///
     /// # Errors
-    /// ENXIO without one.
+    /// ENXIO without one, EIO when the file was revoked.
     pub fn check_attached(&self) -> Result<(), Errno> {
-        if self.attachment.is_none() { Err(Errno::NxIo) } else { Ok(()) }
+        match self.place {
+            Place::On(_) => Ok(()),
+            Place::Nowhere => Err(Errno::NxIo),
+            Place::Revoked => Err(Errno::Io),
+        }
     }
 
     /// Checks a frame in the dialect's order; `Ok(None)`: nothing is sent and the write returns 0.
     ///
     /// # Errors
-    /// ENXIO, ENETDOWN, EIO (link type cannot be written), EMSGSIZE, EPERM (write filter).
+    /// ENXIO, ENETDOWN, EIO (link type cannot be written), the dialect's for frames too short or too long, EPERM (write
+    /// filter).
     pub fn check_write(&self, frame: &[u8], link: LinkState) -> Result<Option<Frame>, Errno> {
-        let Some(attachment) = &self.attachment else { return Err(Errno::NxIo) };
-        let rules = &self.abi.rules;
-        if rules.down_checked_first && !link.up {
+        self.check_attached()?;
+        let Some(attachment) = self.attachment() else { return Err(Errno::NxIo) };
+        let rules = &self.abi.rules.write;
+        if rules.up_first && !link.up {
             return Err(Errno::NetDown);
         }
         if frame.is_empty() {
             return Ok(None);
         }
         let linktype = attachment.interface.linktype;
-        if !is_writable(linktype) {
+        if !rules.linktypes.contains(&linktype) {
             return Err(Errno::Io);
         }
-        let header = linktype.header_len();
-        if frame.len() < header || frame.len() - header > link.mtu as usize {
-            return Err(Errno::MsgSize);
-        }
+        self.check_length(frame.len(), linktype, link.mtu)?;
         if let Some(filter) = &self.write_filter {
             let len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
-            if filter.run_contiguous(frame, len) == 0 {
+            let passed = filter.run_contiguous(frame, len);
+            if passed == 0 || (rules.filter_passes_whole && passed < len) {
                 return Err(Errno::Perm);
             }
         }
         let loopback = attachment.interface.loopback;
         // the family a frame is put out with there is AF_UNSPEC, unless the header is complete
         let family = if self.hdrcmplt { PSEUDO_AF_HDRCMPLT } else { 0 };
-        let refused_after_tap =
-            (loopback && rules.loopback_write == LoopbackWrite::Refused).then_some(family);
+        let refused_after_tap = (loopback && rules.loopback == LoopbackWrite::Refused).then_some(family);
         if !link.up && refused_after_tap.is_none() {
             return Err(Errno::NetDown);
         }
-        let ethernet = linktype == Linktype::EN10MB;
-        let visible = match (self.feedback != 0, rules.feedback) {
+        let ethernet = linktype == Linktype::EN10MB && frame.len() >= linktype.header_len();
+        let visible = match (self.feedback != 0, self.abi.rules.feedback) {
             (false, _) => Visible::ToTaps,
             (true, FeedbackRule::Hidden) => Visible::ToNobody,
             (true, FeedbackRule::Once) if self.direction() == Direction::InOut => Visible::AsReceived,
@@ -80,10 +83,23 @@ impl Descriptor {
             refused_after_tap,
         }))
     }
-}
 
-/// Link types a write is understood for (semantics.md section 6), of those a backend here can have.
-fn is_writable(linktype: Linktype) -> bool {
-    [Linktype::EN10MB, Linktype::NULL, Linktype::LOOP, Linktype::RAW, Linktype::PPP, Linktype::SLIP]
-        .contains(&linktype)
+    /// The frame's length against its link header, the MTU and the longest there can be.
+    fn check_length(&self, len: usize, linktype: Linktype, mtu: u32) -> Result<(), Errno> {
+        let rules = &self.abi.rules.write;
+        let header = if rules.complete_has_no_header && self.hdrcmplt { 0 } else { linktype.header_len() };
+        let check_largest = |before_mtu: bool| match rules.largest {
+            Some(largest) if largest.before_mtu == before_mtu && len > largest.bytes => Err(largest.errno),
+            _ => Ok(()),
+        };
+        check_largest(true)?;
+        if len < header {
+            return Err(rules.short);
+        }
+        // BIOCSWRITEMAX: a longer frame is logged there, and put out
+        if self.write_max == 0 && len - header > mtu as usize + rules.leeway as usize {
+            return Err(Errno::MsgSize);
+        }
+        check_largest(false)
+    }
 }

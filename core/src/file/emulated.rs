@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{BpfFile, OpenFile, Step, Wants};
 use crate::abi::{Abi, Request, Response};
 use crate::backend::{Network, Waiter};
-use crate::descriptor::{Caller, Interest, PendingRead, ReadStep, Ready};
+use crate::descriptor::{Caller, Interest, Opened, PendingRead, ReadStep, Ready};
 use crate::errno::Errno;
 use crate::time::{Clock, Moment};
 
@@ -52,7 +52,11 @@ impl EmulatedFile {
         network: Arc<dyn Network>,
         clock: Arc<dyn Clock>,
     ) -> EmulatedFile {
-        let inner = Inner { file: OpenFile::new(abi), waiter: None, nonblocking: false };
+        let inner = Inner {
+            file: OpenFile::new(abi, Opened::new(access == Access::Write)),
+            waiter: None,
+            nonblocking: false,
+        };
         EmulatedFile { network, clock, access, inner: Mutex::new(inner), idle: Condvar::new() }
     }
 

@@ -2,11 +2,11 @@
 
 use std::os::fd::BorrowedFd;
 
-use super::task::{Finished, NewTap, Task, Work};
+use super::task::{Finished, NewTap, Outcome, Task, Work};
 use crate::abi::{Abi, Request, Response};
 use crate::backend::{FilterBackend, Inject, Plan, TapConfig, TapError, Visible};
 use crate::descriptor::{
-    Caller, Counters, Descriptor, Effect, Frame, Interest, PendingRead, ReadStep, Ready,
+    Caller, Counters, Descriptor, Effect, Frame, Interest, Opened, PendingRead, ReadStep, Ready,
 };
 use crate::errno::Errno;
 use crate::time::Moment;
@@ -19,6 +19,8 @@ pub(super) struct Tap {
     lost: u64,
     /// Packets its filter had rejected then.
     rejected: u64,
+    /// 802.1p priority its injector was told.
+    vlan_pcp: u32,
 }
 
 impl std::fmt::Debug for Tap {
@@ -71,9 +73,9 @@ pub struct OpenFile {
 
 impl OpenFile {
     /// As open(2) leaves it.
-    pub fn new(abi: &'static Abi) -> OpenFile {
+    pub fn new(abi: &'static Abi, opened: Opened) -> OpenFile {
         OpenFile {
-            descriptor: Descriptor::new(abi),
+            descriptor: Descriptor::new(abi, opened),
             tap: None,
             busy: false,
             late: false,
@@ -168,6 +170,7 @@ impl OpenFile {
                 let config = self.config();
                 self.task(Work::Attach { name, config }, false)
             }
+            Effect::Count { name } => self.task(Work::Count { name }, false),
             Effect::Linktype(linktype) => {
                 let Some(interface) = self.descriptor.interface() else {
                     return Step::Done(Err(Errno::Inval));
@@ -183,7 +186,8 @@ impl OpenFile {
                     self.descriptor.commit_filter(program, queued);
                     return Step::Done(Ok(Response::Done));
                 }
-                self.task(Work::Filter { program, queued }, true)
+                let direction = self.descriptor.direction_after(program.as_ref(), queued);
+                self.task(Work::Filter { program, queued, direction }, true)
             }
             Effect::Promiscuous => self.task(Work::Promiscuous, true),
         }
@@ -197,13 +201,10 @@ impl OpenFile {
 
     fn config(&self) -> TapConfig {
         TapConfig {
-            bufsize: self.descriptor.bufsize(),
             record_overhead: self.descriptor.record_overhead(),
             filter: self.descriptor.read_filter().cloned(),
             direction: self.descriptor.direction(),
-            loopback: self.descriptor.abi().loopback,
-            loopback_way: self.descriptor.loopback_way(),
-            linktype: None,
+            ..self.descriptor.abi().tap_config(self.descriptor.bufsize())
         }
     }
 
@@ -216,7 +217,11 @@ impl OpenFile {
         if let Some(tap) = done.tap {
             self.tap = Some(tap);
         }
-        let new = done.result.map_err(|error| Errno::from(&error))?;
+        let new = match done.result.map_err(|error| Errno::from(&error))? {
+            Outcome::Done => None,
+            Outcome::Tap(tap) => Some(tap),
+            Outcome::Count(count) => return Ok(Response::U32(count)),
+        };
         match (done.work, new) {
             (Work::Attach { .. }, Some(NewTap(backend))) => {
                 let same = self.descriptor.interface().is_some_and(|now| *now == *backend.interface());
@@ -234,7 +239,7 @@ impl OpenFile {
             (Work::Linktype { promiscuous, .. }, Some(NewTap(backend))) => {
                 self.replace(backend, promiscuous)?;
             }
-            (Work::Filter { program, queued }, _) => {
+            (Work::Filter { program, queued, .. }, _) => {
                 if queued == crate::backend::Queued::Flush {
                     self.count_unseen();
                 } else {
@@ -243,7 +248,7 @@ impl OpenFile {
                 self.descriptor.commit_filter(program, queued);
             }
             (Work::Promiscuous, _) => self.descriptor.commit_promiscuous(),
-            (Work::Direction(_), _) => {}
+            (Work::Direction(_) | Work::Count { .. }, _) => {}
             (Work::Attach { .. } | Work::Linktype { .. }, None) => return Err(Errno::NxIo),
         }
         self.drain(now);
@@ -258,7 +263,7 @@ impl OpenFile {
             Err(error) => return Err(Errno::from(&error)),
         };
         self.descriptor.attach(interface, promiscuous);
-        self.tap = Some(Tap { backend, injector, lost: 0, rejected: 0 });
+        self.tap = Some(Tap { backend, injector, lost: 0, rejected: 0, vlan_pcp: 0 });
         Ok(())
     }
 
@@ -277,6 +282,11 @@ impl OpenFile {
     /// Takes a read on. [`OpenFile::drain`] has been called.
     pub fn read(&mut self, pending: &mut PendingRead, now: Moment) -> ReadStep {
         self.descriptor.read(pending, now)
+    }
+
+    /// A signal came for a sleeping read: how it ends.
+    pub fn interrupt_read(&mut self) -> ReadStep {
+        self.descriptor.interrupt_read()
     }
 
     /// The bytes of a read that ended with [`ReadStep::Hold`].
@@ -300,6 +310,11 @@ impl OpenFile {
         let link = tap.backend.link_state().map_err(|error| Errno::from(&error))?;
         let Some(checked) = self.descriptor.check_write(frame, link)? else { return Ok(0) };
         let Some(injector) = &mut tap.injector else { return Err(Errno::OpNotSupp) };
+        if tap.vlan_pcp != self.descriptor.vlan_pcp() {
+            tap.vlan_pcp = self.descriptor.vlan_pcp();
+            // a network without priorities sends all frames alike
+            let _ = injector.set_priority(tap.vlan_pcp);
+        }
         if let Some(family) = checked.refused_after_tap {
             // NetBSD 7's lo0: every tap sees it behind its family, and then it is refused. A network that refuses
             // before its taps look shows it to none.
@@ -399,7 +414,7 @@ mod tests {
     fn file_with_twenty_packets() -> (OpenFile, PendingRead) {
         let network = LoopbackNetwork::new(Arc::new(SimulatedClock::new()));
         network.add_ethernet("em0", [2, 0, 0, 0, 0, 1], 1);
-        let mut file = OpenFile::new(&LINUX);
+        let mut file = OpenFile::new(&LINUX, Opened::default());
         for request in [Request::SBlen(512), Request::SetIf(b"em0".to_vec())] {
             if let Step::Task(task) = file.ioctl(request, Caller::default(), NOW) {
                 file.finish(task.run(&network), NOW).unwrap();

@@ -17,12 +17,14 @@ pub(super) enum Work {
     Attach { name: String, config: TapConfig },
     /// BIOCSDLT: attach to the same interface with another link type.
     Linktype { name: String, config: TapConfig, promiscuous: bool },
-    /// BIOCSETF, BIOCSETFNR.
-    Filter { program: Option<Program>, queued: Queued },
+    /// BIOCSETF, BIOCSETFNR; the directions wanted from then on, where the filter changes them.
+    Filter { program: Option<Program>, queued: Queued, direction: Option<Direction> },
     /// BIOCPROMISC.
     Promiscuous,
     /// BIOCSDIRECTION.
     Direction(Direction),
+    /// BIOCGIFATTACHCOUNT.
+    Count { name: String },
 }
 
 /// A [`Task`] that has run.
@@ -31,7 +33,18 @@ pub struct Finished {
     pub(super) work: Work,
     /// The tap that was lent for the work.
     pub(super) tap: Option<Tap>,
-    pub(super) result: Result<Option<NewTap>, TapError>,
+    pub(super) result: Result<Outcome, TapError>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// Nothing but that it is done.
+    Done,
+    /// A tap.
+    Tap(NewTap),
+    /// A number.
+    Count(u32),
 }
 
 /// A tap that was attached.
@@ -44,11 +57,11 @@ impl std::fmt::Debug for NewTap {
 }
 
 impl Task {
-    /// The interface it attaches to, where it does: then the thread that runs it must be in the caller's network
+    /// The interface it looks up, where it does: then the thread that runs it must be in the caller's network
     /// namespace.
     pub fn attaches_to(&self) -> Option<&str> {
         match &self.work {
-            Work::Attach { name, .. } | Work::Linktype { name, .. } => Some(name),
+            Work::Attach { name, .. } | Work::Linktype { name, .. } | Work::Count { name } => Some(name),
             Work::Filter { .. } | Work::Promiscuous | Work::Direction(_) => None,
         }
     }
@@ -61,27 +74,37 @@ impl Task {
     /// Does the work. Interfaces are looked up in `network`.
     pub fn run(mut self, network: &dyn Network) -> Finished {
         let result = match &self.work {
-            Work::Attach { name, config } => network.attach(name, config).map(|tap| Some(NewTap(tap))),
+            Work::Attach { name, config } => {
+                network.attach(name, config).map(|tap| Outcome::Tap(NewTap(tap)))
+            }
             Work::Linktype { name, config, promiscuous, .. } => {
                 network.attach(name, config).and_then(|mut tap| {
                     if *promiscuous {
                         tap.set_promiscuous(true)?;
                     }
-                    Ok(Some(NewTap(tap)))
+                    Ok(Outcome::Tap(NewTap(tap)))
                 })
             }
-            Work::Filter { program, queued } => match &mut self.tap {
-                Some(tap) => tap.backend.set_filter(program.as_ref(), *queued).map(|_| None),
-                None => Ok(None),
+            Work::Filter { program, queued, direction } => match &mut self.tap {
+                Some(tap) => {
+                    let set = tap.backend.set_filter(program.as_ref(), *queued);
+                    if let (Ok(_), Some(direction)) = (&set, direction) {
+                        // the descriptor checks every packet itself: a tap that cannot choose costs time, not truth
+                        let _ = tap.backend.set_direction(*direction);
+                    }
+                    set.map(|_| Outcome::Done)
+                }
+                None => Ok(Outcome::Done),
             },
+            Work::Count { name } => network.attached(name).map(Outcome::Count),
             Work::Promiscuous => match &mut self.tap {
-                Some(tap) => tap.backend.set_promiscuous(true).map(|()| None),
-                None => Ok(None),
+                Some(tap) => tap.backend.set_promiscuous(true).map(|()| Outcome::Done),
+                None => Ok(Outcome::Done),
             },
             Work::Direction(direction) => {
                 // the descriptor checks every packet itself: a tap that cannot choose costs time, not truth
                 let _ = self.tap.as_mut().map(|tap| tap.backend.set_direction(*direction));
-                Ok(None)
+                Ok(Outcome::Done)
             }
         };
         Finished { work: self.work, tap: self.tap, result }

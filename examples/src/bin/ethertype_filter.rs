@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 
 use bpfdev::abi::linux::LINUX;
-use bpfdev::backend::{Direction, FilterBackend, TapConfig};
+use bpfdev::backend::{FilterBackend, TapConfig};
 use bpfdev::cbpf::builder::{At, Builder, Target};
 use bpfdev::cbpf::disasm;
 use bpfdev::native::{PacketSocket, PacketSockets, PlanChoice};
@@ -25,15 +25,7 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let program = filter.program(LINUX.filter)?;
     print!("{}", disasm(program.insns()));
 
-    let config = TapConfig {
-        bufsize: 1 << 20,
-        record_overhead: 0,
-        filter: Some(program),
-        direction: Direction::InOut,
-        loopback: LINUX.loopback,
-        loopback_way: LINUX.rules.loopback_way,
-        linktype: None,
-    };
+    let config = TapConfig { filter: Some(program), ..LINUX.tap_config(1 << 20) };
     // Cbpf: SO_ATTACH_FILTER, or an error.
     let options = PacketSockets { plan: PlanChoice::Cbpf, ..PacketSockets::default() };
     let mut tap = PacketSocket::attach(&interface, &config, options)?;

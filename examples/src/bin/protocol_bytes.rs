@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use bpfdev::abi::linux::LINUX;
-use bpfdev::backend::{Direction, FilterBackend, TapConfig};
+use bpfdev::backend::FilterBackend;
 use bpfdev::native::bpf::{SocketFilter, Sums};
 use bpfdev::native::filter::ebpf::{Insn, Reg};
 use bpfdev::native::{PacketSocket, PacketSockets};
@@ -65,15 +65,7 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     };
     let seconds = arguments.next().map_or(Ok(u64::MAX), |word| word.parse())?;
 
-    let config = TapConfig {
-        bufsize: 4096,
-        record_overhead: 0,
-        filter: None,
-        direction: Direction::InOut,
-        loopback: LINUX.loopback,
-        loopback_way: LINUX.rules.loopback_way,
-        linktype: None,
-    };
+    let config = LINUX.tap_config(4096);
     let tap = PacketSocket::attach(&interface, &config, PacketSockets::default())?;
     let socket = tap.as_fd().ok_or("a packet socket has a descriptor")?;
     let sums = Sums::new(256)?;

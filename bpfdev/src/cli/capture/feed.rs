@@ -114,13 +114,10 @@ impl TapFeed {
             ..abi.loopback
         };
         let config = TapConfig {
-            bufsize: wishes.bufsize,
-            record_overhead: abi.header.hdrlen(14),
-            filter: None,
             direction: wishes.direction,
             loopback,
-            loopback_way: bpfdev_core::packet::Way::In,
             linktype: wishes.linktype,
+            ..abi.tap_config(wishes.bufsize)
         };
         let tap = network.attach(interface, &config)?;
         let waiter = tap.waiter()?;
@@ -291,6 +288,8 @@ impl Feed for DeviceFeed {
             Direction::In => 0,
             Direction::InOut => 1,
             Direction::Out => 2,
+            // the dialect cannot say it, and neither can --direction
+            Direction::None => bail!("no dialect takes the direction none here"),
         };
         if self.wishes.direction != Direction::InOut {
             self.ask("BIOCSDIRECTION", &Request::SDirection(direction))?;
