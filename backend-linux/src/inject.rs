@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bpfdev_core::backend::{Inject, TapError, Visible};
+use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::filter::LinkKind;
 use crate::sys::{self, SlowClose};
@@ -95,7 +96,23 @@ impl Inject for PacketInjector {
     /// The frame's priority in the kernel, which a VLAN interface's egress map makes that of the tag.
     fn set_priority(&mut self, priority: u32) -> Result<(), TapError> {
         let value = i32::try_from(priority).unwrap_or(0);
-        sys::set_int(self.0.socket.as_fd(), libc::SOL_SOCKET, libc::SO_PRIORITY, value)
-            .map_err(|error| TapError::io("setting the priority of frames", error))
+        setsockopt(&self.0.socket.as_fd(), sockopt::Priority, &value)
+            .map_err(|errno| TapError::io("setting the priority of frames", errno.into()))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, getsockopt, socket};
+
+    #[test]
+    fn the_priority_is_the_sockets() {
+        // any socket has one
+        let socket = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        let transmitter = Arc::new(Transmitter::new(socket, "v0".into(), 1, LinkKind::Ethernet));
+        PacketInjector(transmitter.clone()).set_priority(5).unwrap();
+        assert_eq!(getsockopt(&transmitter.socket.as_fd(), sockopt::Priority).unwrap(), 5);
     }
 }

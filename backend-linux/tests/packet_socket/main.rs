@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod attach;
+mod dialect;
 mod filter;
 mod large;
 mod link;
