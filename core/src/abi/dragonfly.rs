@@ -72,6 +72,7 @@ const RULES: Rules = Rules {
     bufsize_min: 32,
     bufsize_max: 524_288,
     buffers_fix_bufsize: false,
+    sblen_makes_buffers: false,
     timeout: TimeoutRule {
         tick: Duration::from_millis(10),
         round_up: false,
@@ -109,7 +110,7 @@ const RULES: Rules = Rules {
     loopback_way: Way::In,
     dlt_list_partial: true,
     dlt_keeps_promiscuous: true,
-    any_request_marks_ilp32: false,
+    ilp32: Ilp32Rule::Layout,
     root_ignores_lock: false,
 };
 

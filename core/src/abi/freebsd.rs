@@ -86,6 +86,7 @@ pub(super) const RULES: Rules = Rules {
     bufsize_min: 32,
     bufsize_max: 524_288,
     buffers_fix_bufsize: false,
+    sblen_makes_buffers: true,
     timeout: TimeoutRule {
         tick: Duration::from_millis(1),
         round_up: true,
@@ -123,7 +124,7 @@ pub(super) const RULES: Rules = Rules {
     loopback_way: Way::In,
     dlt_list_partial: false,
     dlt_keeps_promiscuous: true,
-    any_request_marks_ilp32: false,
+    ilp32: Ilp32Rule::Layout,
     root_ignores_lock: false,
 };
 

@@ -43,22 +43,21 @@ impl Stamp {
         out[8..16].copy_from_slice(&fraction.to_ne_bytes());
     }
 
+    /// A stamp that is no time (microseconds of more than a second) becomes the end of its second.
     fn read(self, bytes: &[u8]) -> Option<Timestamp> {
         let word = |i: usize| Some(u32::from_ne_bytes(bytes.get(i..i + 4)?.try_into().ok()?));
         let long = |i: usize| Some(u64::from_ne_bytes(bytes.get(i..i + 8)?.try_into().ok()?));
-        if self == Stamp::Micro32 {
-            return Some(Timestamp { sec: i64::from(word(0)?), nsec: word(4)?.checked_mul(1000)? });
-        }
-        let fraction = long(8)?;
-        let nsec = match self {
-            Stamp::Nano64 => u32::try_from(fraction).ok()?,
+        let (sec, nanos) = match self {
+            Stamp::Micro32 => (i64::from(word(0)?), u64::from(word(4)?) * 1000),
+            Stamp::Micro64 => (long(0)?.cast_signed(), long(8)?.saturating_mul(1000)),
+            Stamp::Nano64 => (long(0)?.cast_signed(), long(8)?),
             // to the nearest: what was written is below by less than one nanosecond
             Stamp::Bin64 => {
-                u32::try_from((u128::from(fraction) * 1_000_000_000 + (1 << 63)) >> 64).ok()?.min(999_999_999)
+                let nanos = (u128::from(long(8)?) * 1_000_000_000 + (1 << 63)) >> 64;
+                (long(0)?.cast_signed(), u64::try_from(nanos).unwrap_or(u64::MAX))
             }
-            _ => u32::try_from(fraction).ok()?.checked_mul(1000)?,
         };
-        Some(Timestamp { sec: long(0)?.cast_signed(), nsec })
+        Some(Timestamp { sec, nsec: u32::try_from(nanos).map_or(999_999_999, |nsec| nsec.min(999_999_999)) })
     }
 }
 

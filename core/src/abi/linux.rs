@@ -5,7 +5,7 @@
 
 use super::hdr::{FREEBSD32, FREEBSD64};
 use super::ioctl::{Dir, Encoding, Op, Row, row};
-use super::rules::{Nodes, Rules};
+use super::rules::{Ilp32Rule, Nodes, Rules};
 use super::{Abi, Arg, freebsd};
 use crate::cbpf;
 
@@ -44,7 +44,7 @@ pub static LINUX: Abi = Abi {
     dlts: &[],
     rules: Rules {
         nodes: Nodes::Cloning { numbered: 16 },
-        any_request_marks_ilp32: true,
+        ilp32: Ilp32Rule::Any,
         write_only_is_writer: false,
         ..freebsd::RULES
     },

@@ -76,6 +76,7 @@ pub(super) const RULES: Rules = Rules {
     bufsize_min: 32,
     bufsize_max: 1 << 20,
     buffers_fix_bufsize: true,
+    sblen_makes_buffers: false,
     timeout: TimeoutRule { tick: Duration::from_millis(10), round_up: false, check: TimevalCheck::Clamp },
     immediate: ImmediateRule::Flag,
     direction: DirectionRule::InInoutOut,
@@ -108,8 +109,7 @@ pub(super) const RULES: Rules = Rules {
     loopback_way: Way::Out,
     dlt_list_partial: true,
     dlt_keeps_promiscuous: false,
-    // bpfopen() does, for a 32-bit process; here the first request tells
-    any_request_marks_ilp32: true,
+    ilp32: Ilp32Rule::Last,
     root_ignores_lock: false,
 };
 

@@ -78,6 +78,7 @@ const RULES: Rules = Rules {
     bufsize_min: 32,
     bufsize_max: 2 << 20,
     buffers_fix_bufsize: false,
+    sblen_makes_buffers: false,
     timeout: TimeoutRule {
         tick: Duration::from_micros(1),
         round_up: false,
@@ -115,7 +116,7 @@ const RULES: Rules = Rules {
     loopback_way: Way::Out,
     dlt_list_partial: true,
     dlt_keeps_promiscuous: false,
-    any_request_marks_ilp32: false,
+    ilp32: Ilp32Rule::Layout,
     root_ignores_lock: true,
 };
 

@@ -111,6 +111,17 @@ pub struct PollRules {
     pub starts_timer: bool,
 }
 
+/// Which requests decide whether a descriptor's records are those of a 32-bit program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ilp32Rule {
+    /// The first of a 32-bit caller whose layout is another than a 64-bit caller's.
+    Layout,
+    /// The first of a 32-bit caller.
+    Any,
+    /// The last, by whomever.
+    Last,
+}
+
 /// What a removed interface does to a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Removal {
@@ -198,6 +209,8 @@ pub struct Rules {
     pub bufsize_max: u32,
     /// BIOCSBLEN is refused once there are buffers, attached or not.
     pub buffers_fix_bufsize: bool,
+    /// BIOCSBLEN makes the buffers, new ones each time; else BIOCSETIF does, once.
+    pub sblen_makes_buffers: bool,
     /// BIOCSRTIMEOUT.
     pub timeout: TimeoutRule,
     /// BIOCIMMEDIATE.
@@ -242,8 +255,8 @@ pub struct Rules {
     pub dlt_list_partial: bool,
     /// BIOCSDLT takes promiscuity up again after the change.
     pub dlt_keeps_promiscuous: bool,
-    /// Every request of a 32-bit caller makes the descriptor a 32-bit one; else only those whose layout differs.
-    pub any_request_marks_ilp32: bool,
+    /// 32-bit records.
+    pub ilp32: Ilp32Rule,
     /// BIOCLOCK does not bind root.
     pub root_ignores_lock: bool,
 }

@@ -18,10 +18,17 @@ impl Buffers {
     /// Has the buffers ready for `size` bytes each.
     pub fn allocate(&mut self, size: usize) {
         if self.store.capacity() < size {
-            self.store = Vec::with_capacity(size);
-            self.free = Some(Vec::with_capacity(size));
-            self.hold = None;
+            self.renew(size);
         }
+    }
+
+    /// New, empty buffers of `size` bytes each.
+    pub fn renew(&mut self, size: usize) {
+        *self = Buffers {
+            store: Vec::with_capacity(size),
+            free: Some(Vec::with_capacity(size)),
+            ..Buffers::default()
+        };
     }
 
     /// Forgets what is buffered.
@@ -64,6 +71,13 @@ impl Buffers {
     /// What the reader gets.
     pub fn hold(&self) -> &[u8] {
         self.hold.as_deref().unwrap_or(&[])
+    }
+
+    /// A reader takes no more than so many bytes of the hold; what is behind them is lost with it.
+    pub fn cut_hold(&mut self, len: usize) {
+        if let Some(hold) = &mut self.hold {
+            hold.truncate(len);
+        }
     }
 
     /// The store becomes the hold, the free buffer the store; false when no buffer is free.

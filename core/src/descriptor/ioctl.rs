@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Descriptor, Place, Timer};
-use crate::abi::rules::{DirectionRule, ImmediateRule, NameRule, TimevalCheck};
+use crate::abi::rules::{DirectionRule, Ilp32Rule, ImmediateRule, NameRule, TimevalCheck};
 use crate::abi::{FilterSource, Flag, Request, Response};
 use crate::backend::{Direction, Queued};
 use crate::cbpf::{self, Program};
@@ -78,10 +78,16 @@ impl Descriptor {
         if self.abi.rules.poll.starts_timer {
             self.timer = Timer::Idle;
         }
-        if caller.ilp32 && (caller.ilp32_request || self.abi.rules.any_request_marks_ilp32) {
-            self.ilp32 = true;
+        if self.abi.rules.ilp32 == Ilp32Rule::Last {
+            self.ilp32 = caller.ilp32;
         }
         self.check_known(&request, caller)?;
+        let marks = match self.abi.rules.ilp32 {
+            Ilp32Rule::Layout => caller.ilp32 && caller.ilp32_request,
+            Ilp32Rule::Any => caller.ilp32,
+            Ilp32Rule::Last => false,
+        };
+        self.ilp32 |= marks;
         let done = |response| Ok(Effect::Done(response));
         match request {
             Request::GBlen => done(Response::U32(u32::try_from(self.bufsize).unwrap_or(u32::MAX))),
@@ -92,7 +98,9 @@ impl Descriptor {
                 }
                 let size = size.clamp(self.abi.rules.bufsize_min, self.abi.rules.bufsize_max);
                 self.bufsize = size as usize;
-                self.bufsize_chosen = true;
+                if self.abi.rules.sblen_makes_buffers {
+                    self.buffers.renew(self.bufsize);
+                }
                 done(Response::U32(size))
             }
             Request::GDlt => {
@@ -233,8 +241,8 @@ impl Descriptor {
                 done(Response::Done)
             }
             Request::GBufMode => done(Response::U32(1)),
-            // as with net.bpf.zerocopy_enable=0; there, choosing a size makes the buffers
-            Request::SBufMode(1) if self.bufsize_chosen || self.buffers.are_allocated() => Err(Errno::Busy),
+            // as with net.bpf.zerocopy_enable=0
+            Request::SBufMode(1) if self.buffers.are_allocated() => Err(Errno::Busy),
             Request::SBufMode(1) => done(Response::Done),
             Request::SBufMode(_) => Err(Errno::Inval),
             Request::SetVlanPcp(value) if value > 7 => Err(Errno::Inval),

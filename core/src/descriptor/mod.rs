@@ -101,8 +101,6 @@ pub struct Descriptor {
     abi: &'static Abi,
     ilp32: bool,
     bufsize: usize,
-    /// BIOCSBLEN was issued.
-    bufsize_chosen: bool,
     buffers: Buffers,
     immediate: bool,
     /// OpenBSD's wait time-out; `None` waits for ever. Zero is immediate mode.
@@ -151,7 +149,6 @@ impl Descriptor {
             abi,
             ilp32: false,
             bufsize: abi.rules.bufsize as usize,
-            bufsize_chosen: false,
             buffers: Buffers::default(),
             immediate: false,
             wait_timeout: None,
@@ -432,9 +429,9 @@ impl Descriptor {
         self.stop_wait();
     }
 
-    /// A packet of any length would be taken, by rotating if need be.
+    /// A packet of any length would be taken, by rotating or by dropping the hold if need be.
     pub fn has_room(&self) -> bool {
-        !self.buffers.has_hold()
+        !self.buffers.has_hold() || self.flags.is_set(Flag::HeadDrop)
     }
 
     /// Bytes buffered: FIONREAD.
@@ -473,8 +470,11 @@ impl Descriptor {
     pub fn wakes_on_packet(&self) -> bool {
         match self.abi.rules.immediate {
             ImmediateRule::Flag | ImmediateRule::FirstByte => self.immediate || self.timer == Timer::TimedOut,
-            // the first packet starts the timer
-            ImmediateRule::WaitTimeout => self.wait_timeout.is_some(),
+            // the first packet starts the timer, the others only add to it
+            ImmediateRule::WaitTimeout => match self.wait_timeout {
+                None => false,
+                Some(timeout) => timeout.is_zero() || self.timer == Timer::Idle,
+            },
         }
     }
 

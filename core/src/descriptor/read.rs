@@ -82,7 +82,7 @@ impl Descriptor {
                 if wakeups == self.wakeups {
                     // nobody woke it: a change of mode or a flush meanwhile is not its business
                     return match deadline {
-                        Some(at) if at <= now => self.end_of_wait(),
+                        Some(at) if at <= now => self.end_of_wait(pending),
                         _ => ReadStep::Wait { deadline },
                     };
                 }
@@ -90,7 +90,7 @@ impl Descriptor {
             }
         };
         if self.buffers.has_hold() {
-            return ReadStep::Hold;
+            return self.give_hold(pending);
         }
         let nonblocking = pending.nonblocking || self.nonblocking;
         let stored_counts = match rules.immediate {
@@ -100,7 +100,7 @@ impl Descriptor {
         let revoked = matches!(self.place, Place::Revoked);
         if self.buffers.stored() > 0 && (stored_counts || nonblocking || revoked) {
             self.rotate();
-            return ReadStep::Hold;
+            return self.give_hold(pending);
         }
         match (&self.place, rules.unattached) {
             (Place::Revoked, _) => return ReadStep::Fail(Errno::Io),
@@ -113,7 +113,7 @@ impl Descriptor {
             return if rules.nothing_reads_zero { ReadStep::Nothing } else { ReadStep::Fail(Errno::Again) };
         }
         if rules.one_deadline && deadline.is_some_and(|at| at <= now) {
-            return self.end_of_wait();
+            return self.end_of_wait(pending);
         }
         pending.state = State::Sleeps { timed_out, wakeups: self.wakeups, deadline };
         ReadStep::Wait { deadline }
@@ -125,13 +125,19 @@ impl Descriptor {
     }
 
     /// A signal came for a sleeping read: how it ends.
-    pub fn interrupt_read(&mut self) -> ReadStep {
+    pub fn interrupt_read(&mut self, pending: &PendingRead) -> ReadStep {
         if !self.abi.rules.signal_gives_buffered || self.readable() == 0 {
             return ReadStep::Fail(Errno::Intr);
         }
         if !self.buffers.has_hold() {
             self.rotate();
         }
+        self.give_hold(pending)
+    }
+
+    /// The read ends with the hold. That may be longer than the read, whose length was checked against another buffer's.
+    fn give_hold(&mut self, pending: &PendingRead) -> ReadStep {
+        self.buffers.cut_hold(pending.len);
         ReadStep::Hold
     }
 
@@ -146,15 +152,14 @@ impl Descriptor {
         self.stop_wait();
     }
 
-    fn end_of_wait(&mut self) -> ReadStep {
-        if self.buffers.has_hold() {
-            return ReadStep::Hold;
+    fn end_of_wait(&mut self, pending: &PendingRead) -> ReadStep {
+        if !self.buffers.has_hold() {
+            if self.buffers.stored() == 0 {
+                return ReadStep::Nothing;
+            }
+            self.rotate();
         }
-        if self.buffers.stored() == 0 {
-            return ReadStep::Nothing;
-        }
-        self.rotate();
-        ReadStep::Hold
+        self.give_hold(pending)
     }
 
     /// The bytes a read that ended with [`ReadStep::Hold`] gets.

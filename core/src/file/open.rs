@@ -285,8 +285,8 @@ impl OpenFile {
     }
 
     /// A signal came for a sleeping read: how it ends.
-    pub fn interrupt_read(&mut self) -> ReadStep {
-        self.descriptor.interrupt_read()
+    pub fn interrupt_read(&mut self, pending: &PendingRead) -> ReadStep {
+        self.descriptor.interrupt_read(pending)
     }
 
     /// The bytes of a read that ended with [`ReadStep::Hold`].
