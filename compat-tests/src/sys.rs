@@ -45,6 +45,19 @@ pub fn ioctl(
     done
 }
 
+/// Has this socket's IPv4 packets leave without the DF bit.
+///
+/// # Errors
+/// ENOTSOCK, and for a socket of another family.
+pub fn without_df(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let value = libc::IP_PMTUDISC_DONT;
+    let len = size_of::<libc::c_int>() as libc::socklen_t;
+    let (level, option) = (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER);
+    // SAFETY: the option is one int, which is only read.
+    let set = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), len) };
+    checked(set).map(drop)
+}
+
 /// A non-blocking packet(7) socket for whole frames on the interface of this index; `protocol` is an ethertype, 0 receives
 /// nothing.
 ///

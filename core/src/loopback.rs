@@ -48,6 +48,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     nics: BTreeMap<String, Nic>,
+    /// What had arrived for taps whose interface was removed since.
+    left: Vec<Queue>,
     last_id: u64,
     last_index: u32,
 }
@@ -134,9 +136,12 @@ impl LoopbackNetwork {
         }
     }
 
-    /// Removes the interface.
+    /// Removes the interface. What has arrived before is still handed on.
     pub fn remove(&self, name: &str) {
-        lock(&self.shared.state).nics.remove(name);
+        let mut state = lock(&self.shared.state);
+        let taps = state.nics.remove(name).map(|nic| nic.taps).unwrap_or_default();
+        state.left.extend(taps.into_iter().filter(|tap| !tap.packets.is_empty()));
+        drop(state);
         self.shared.arrived.notify_all();
     }
 
@@ -261,9 +266,21 @@ impl LoopbackTap {
     }
 }
 
+impl LoopbackTap {
+    /// Works on what was left when the interface was removed.
+    fn left<R>(&self, f: impl FnOnce(&mut Queue) -> R) -> Result<R, TapError> {
+        let mut state = lock(&self.network.shared.state);
+        state.left.retain(|queue| !queue.packets.is_empty());
+        state.left.iter_mut().find(|queue| queue.id == self.id).map(f).ok_or_else(|| self.gone())
+    }
+}
+
 impl PacketSource for LoopbackTap {
     fn next_packet(&mut self) -> Option<Packet<'_>> {
-        self.lent = self.queue(|queue, _| queue.packets.pop_front()).ok().flatten();
+        let there = self
+            .queue(|queue, _| queue.packets.pop_front())
+            .or_else(|_| self.left(|queue| queue.packets.pop_front()));
+        self.lent = there.ok().flatten();
         self.lent.as_ref().map(|stored| Packet {
             timestamp: stored.timestamp,
             arrival: stored.arrival,
@@ -321,7 +338,7 @@ impl FilterBackend for LoopbackTap {
     }
 
     fn try_batch(&mut self) -> Result<Batch<'_>, TapError> {
-        self.queue(|_, _| ())?;
+        self.queue(|_, _| ()).or_else(|_| self.left(|_| ()))?;
         Ok(Batch::new(self))
     }
 
@@ -353,6 +370,7 @@ impl Drop for LoopbackTap {
         if let Some(nic) = state.nics.get_mut(&self.interface.name) {
             nic.taps.retain(|tap| tap.id != id);
         }
+        state.left.retain(|queue| queue.id != id);
     }
 }
 

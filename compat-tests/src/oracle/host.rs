@@ -23,6 +23,18 @@ struct Port {
     addresses: Vec<(Ipv4Addr, u8)>,
 }
 
+/// The flags NetBSD gives an Ethernet, or the loopback: a software interface runs when it is up.
+pub fn interface_flags(loopback: bool, up: bool, promiscuous: bool) -> u32 {
+    let mut flags = if loopback { LOOPBACK } else { ETHERNET };
+    if up {
+        flags |= UP | RUNNING;
+    }
+    if promiscuous {
+        flags |= PROMISC;
+    }
+    flags
+}
+
 /// Interfaces and addresses.
 pub struct Host {
     network: LoopbackNetwork,
@@ -79,13 +91,7 @@ impl Host {
     fn flags(&mut self, interface: &str) -> Result<Answer, Trouble> {
         let promiscuous = self.network.is_promiscuous(interface);
         let port = self.port(interface)?;
-        let mut flags = if port.name == "lo0" { LOOPBACK } else { ETHERNET };
-        if port.up {
-            flags |= UP | RUNNING;
-        }
-        if promiscuous {
-            flags |= PROMISC;
-        }
+        let flags = interface_flags(port.name == "lo0", port.up, promiscuous);
         Ok(Answer { flags: Some(flags), ..Answer::ok(0) })
     }
 
@@ -97,9 +103,9 @@ impl Host {
             port.addresses.iter().map(move |&(address, prefix)| (port.name, address, prefix))
         });
         if addresses.clone().any(|(_, address, _)| address == to) {
-            let datagram = ip(17, 64, to, &udp_datagram(to, port, payload));
-            let unreachable = ip(1, 255, to, &port_unreachable(&datagram));
-            for packet in [datagram, unreachable] {
+            let datagram = ip(17, 64, [to, to], &udp_datagram(to, port, payload));
+            let unreachable = port_unreachable(&datagram);
+            for packet in [Some(datagram), unreachable].into_iter().flatten() {
                 self.network.send("lo0", &[&2u32.to_ne_bytes(), &packet[..]].concat(), Visible::ToTaps);
             }
             return sent;
@@ -130,14 +136,14 @@ fn arp_request(from: Ipv4Addr, to: Ipv4Addr) -> Vec<u8> {
     frame
 }
 
-/// A packet from `host` to itself, as it passes lo0: the header's checksum is left to the hardware.
-fn ip(protocol: u8, ttl: u8, host: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
+/// A packet of the host's, from the first address to the second, as it passes lo0: the header's checksum is left to the
+/// hardware.
+fn ip(protocol: u8, ttl: u8, addresses: [Ipv4Addr; 2], payload: &[u8]) -> Vec<u8> {
     let len = u16::try_from(20 + payload.len()).unwrap_or(u16::MAX);
     let mut packet = vec![0x45, 0];
     packet.extend(len.to_be_bytes());
     packet.extend([0, 0, 0, 0, ttl, protocol, 0, 0]);
-    packet.extend(host.octets());
-    packet.extend(host.octets());
+    packet.extend(addresses.map(|address| address.octets()).concat());
     packet.extend(payload);
     packet
 }
@@ -155,13 +161,17 @@ fn udp_datagram(host: Ipv4Addr, port: u16, payload: &[u8]) -> Vec<u8> {
     fields.iter().flat_map(|field| field.to_be_bytes()).chain(payload.iter().copied()).collect()
 }
 
-/// ICMP 3/3 about a datagram: its header and eight bytes.
-fn port_unreachable(datagram: &[u8]) -> Vec<u8> {
+/// What NetBSD answers an IPv4 datagram that nobody listens for: ICMP 3/3 with its header and eight bytes, and the largest
+/// TTL. `None`: this is no IPv4 packet.
+pub fn port_unreachable(datagram: &[u8]) -> Option<Vec<u8>> {
+    let header = usize::from(datagram.first()? & 15) * 4;
+    let address = |at: usize| datagram.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes);
+    let [from, to] = [Ipv4Addr::from_bits(address(12)?), Ipv4Addr::from_bits(address(16)?)];
     let mut message = vec![3, 3, 0, 0, 0, 0, 0, 0];
-    message.extend(&datagram[..datagram.len().min(28)]);
+    message.extend(datagram.iter().take(header + 8));
     let checksum = !sum(&message);
     message[2..4].copy_from_slice(&checksum.to_be_bytes());
-    message
+    Some(ip(1, 255, [to, from], &message))
 }
 
 /// The ones' complement sum of 16-bit words (RFC 1071).

@@ -9,7 +9,7 @@ use super::answer::compare;
 use super::call::{Call, Trouble, World};
 use super::emulated::Emulated;
 use super::file::{Filter, Recording, What};
-use super::script::{Action, Step, down_at_first};
+use super::script::{Action, Needs, Step, needs};
 use super::{corpus, trace};
 
 /// How many recordings came to what.
@@ -31,13 +31,13 @@ impl fmt::Display for Tally {
 
 /// Something that makes a fresh world for every recording.
 pub trait Stage {
-    /// Plays `scene` in a world in which the interfaces of `down` are down.
+    /// Plays `scene` in a world that has what it needs.
     ///
     /// # Errors
     /// The scene's, or the world cannot be made.
     fn with_world(
         &mut self,
-        down: &[String],
+        needs: &Needs,
         scene: &mut dyn FnMut(&mut dyn World) -> Result<(), Trouble>,
     ) -> Result<(), Trouble>;
 
@@ -73,8 +73,8 @@ pub fn all(recordings: &[Recording], stage: &mut dyn Stage, say: &mut dyn FnMut(
 fn play(what: &What, stage: &mut dyn Stage) -> Result<(), Trouble> {
     match what {
         What::Filter(filter) => stage.filter(filter),
-        What::Case(steps) => stage.with_world(&down_at_first(steps), &mut |world| case(world, steps)),
-        What::Trace(blen, ops) => stage.with_world(&[], &mut |world| {
+        What::Case(steps) => stage.with_world(&needs(steps), &mut |world| case(world, steps)),
+        What::Trace(blen, ops) => stage.with_world(&Needs::default(), &mut |world| {
             trace::begin(world, *blen)?;
             for (i, op) in ops.iter().enumerate() {
                 trace::play(world, *blen, op).map_err(|trouble| at(&format!("operation {i}"), trouble))?;
@@ -149,10 +149,10 @@ pub fn emulated(recordings: &[Recording], abi: &'static Abi, say: &mut dyn FnMut
     impl Stage for InProcess {
         fn with_world(
             &mut self,
-            down: &[String],
+            needs: &Needs,
             scene: &mut dyn FnMut(&mut dyn World) -> Result<(), Trouble>,
         ) -> Result<(), Trouble> {
-            scene(&mut Emulated::new(self.0, down))
+            scene(&mut Emulated::new(self.0, &needs.down))
         }
 
         fn filter(&mut self, filter: &Filter) -> Result<(), Trouble> {

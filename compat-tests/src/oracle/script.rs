@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::call::{Argument, Call, Sets};
 use super::hex;
+use super::mask::OWN_ADDRESS;
 
 /// One step of a case.
 #[derive(Clone, Debug)]
@@ -165,6 +166,7 @@ fn words(line: &str) -> Result<Call, String> {
                 prefix: prefix.parse().ok().filter(|&prefix| prefix <= 32).ok_or_else(bad)?,
             }
         }
+        ["udp", to, "payload"] => udp(to, Vec::new()).ok_or_else(bad)?,
         ["udp", to] => udp(to, vec![b'x']).ok_or_else(bad)?,
         ["udp", to, "payload", payload] => udp(to, hex::decode(payload)?).ok_or_else(bad)?,
         _ => return Err(bad()),
@@ -246,17 +248,38 @@ fn native(little_endian: &[u8]) -> Vec<u8> {
     hex::insns(little_endian).iter().flat_map(|insn| insn.to_bytes()).collect()
 }
 
-/// The interfaces that are down when a case begins: those it sets up before it ever sets them down.
-pub fn down_at_first(steps: &[Step]) -> Vec<String> {
-    let mut seen: Vec<(String, bool)> = Vec::new();
+/// What must be so before the first step.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Interfaces that are down: those a case sets up before it ever sets them down.
+    pub down: Vec<String>,
+    /// The observed interface is more than an end of a wire: it has an address filter, as frames for others arrive, or
+    /// outlives the interface at the other end.
+    pub own_interface: bool,
+}
+
+/// What these steps need.
+pub fn needs(steps: &[Step]) -> Needs {
+    let mut seen: Vec<(&str, bool)> = Vec::new();
+    let mut own_interface = false;
     for step in steps {
         let (Action::Call(call) | Action::Start(_, call)) = &step.action else { continue };
-        let Call::SetUp { interface, up } = call else { continue };
-        if !seen.iter().any(|(known, _)| known == interface) {
-            seen.push((interface.clone(), *up));
+        match call {
+            Call::SetUp { interface, up } if !seen.iter().any(|(known, _)| known == interface) => {
+                seen.push((interface, *up));
+            }
+            Call::Receive { frame } => own_interface |= is_for_others(frame),
+            Call::Destroy { interface } => own_interface |= interface == "shmif1",
+            _ => {}
         }
     }
-    seen.into_iter().filter(|(_, up)| *up).map(|(interface, _)| interface).collect()
+    let down = seen.into_iter().filter(|(_, up)| *up).map(|(interface, _)| interface.to_owned()).collect();
+    Needs { down, own_interface }
+}
+
+/// Whether the frame is for one station, and not for the observed interface.
+fn is_for_others(frame: &[u8]) -> bool {
+    frame.get(..6).is_some_and(|to| to[0] & 1 == 0 && to != OWN_ADDRESS)
 }
 
 #[cfg(test)]
@@ -298,6 +321,21 @@ mod tests {
     fn an_interface_that_is_set_up_first_was_down() {
         let steps = ["ifflags shmif0 -1", "ifflags lo0 1", "ifflags shmif0 1"];
         let steps: Vec<_> = steps.iter().map(|op| step(&json!({"op": op})).unwrap()).collect();
-        assert_eq!(down_at_first(&steps), ["lo0"]);
+        assert_eq!(needs(&steps), Needs { down: vec!["lo0".into()], own_interface: false });
+    }
+
+    #[test]
+    fn frames_for_others_and_the_end_of_the_far_end_need_an_interface_of_its_own() {
+        for (value, needed) in [
+            (json!({"op": "rx", "len": 14, "data": "ffffffffffff02000000000188b5"}), false),
+            (json!({"op": "rx", "len": 14, "data": "01005e00000102000000000188b5"}), false),
+            (json!({"op": "rx", "len": 14, "data": "b2a0dddddddd02000000000188b5"}), false),
+            (json!({"op": "rx", "len": 14, "data": "b2a0ddddddde02000000000188b5"}), true),
+            (json!({"op": "write", "d": "d", "len": 14, "data": "b2a0ddddddde02000000000188b5"}), false),
+            (json!({"op": "ifdestroy", "name": "shmif0", "thread": 1}), false),
+            (json!({"op": "ifdestroy", "name": "shmif1", "thread": 1}), true),
+        ] {
+            assert_eq!(needs(&[step(&value).unwrap()]).own_interface, needed, "{value}");
+        }
     }
 }

@@ -13,6 +13,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::select::{FdSet, select};
 use nix::sys::stat::Mode;
+use nix::sys::statvfs::statvfs;
 use nix::sys::time::{TimeVal, TimeValLike};
 
 use super::super::call::{Answer, Argument, Call, Sets, Trouble};
@@ -49,8 +50,7 @@ impl Files {
                 Box::new(|| answer)
             }
             Call::Close { d } => {
-                self.get(d)?;
-                self.open.remove(d);
+                self.close(d)?;
                 Box::new(|| Answer::ok(0))
             }
             Call::Ioctl { d, cmd, arg } => {
@@ -95,16 +95,32 @@ impl Files {
                     returned(fcntl(&*fd, FcntlArg::F_SETFL(set)).map(|_| 0))
                 })
             }
+            Call::Sleep { time } => {
+                let time = *time;
+                Box::new(move || {
+                    std::thread::sleep(time);
+                    Answer::ok(0)
+                })
+            }
             _ => return Err(Trouble::fail(format!("{call:?} cannot be done in a thread here"))),
         })
     }
 
-    fn open_device(&mut self, path: &str, flags: u32, name: &str) -> Result<Answer, Trouble> {
-        if path != "/dev/bpf" {
-            return Err(Trouble::Unasked(format!(
-                "{path}: the device has other nodes than the recorded system"
-            )));
+    fn close(&mut self, d: &str) -> Result<(), Trouble> {
+        // a call under way in another thread has the descriptor too
+        if Arc::strong_count(&self.get(d)?) > 2 {
+            return Err(Trouble::Skip(
+                "close(2) of a descriptor another thread reads from does not wait on Linux".into(),
+            ));
         }
+        self.open.remove(d);
+        // The device hears of it after close(2) has returned, but before anything that is asked of it later.
+        statvfs(&self.mount).map(drop).map_err(|errno| Trouble::fail(format!("the mount: {errno}")))
+    }
+
+    fn open_device(&mut self, path: &str, flags: u32, name: &str) -> Result<Answer, Trouble> {
+        let node = path.strip_prefix("/dev/").filter(|node| node.starts_with("bpf") && !node.contains('/'));
+        let node = node.ok_or_else(|| Trouble::fail(format!("{path} is no node of this device's")))?;
         let mut mode = match flags & !O_NONBLOCK {
             0 => OFlag::O_RDONLY,
             1 => OFlag::O_WRONLY,
@@ -112,7 +128,7 @@ impl Files {
             _ => return Err(Trouble::fail(format!("open flags {flags:#x} are not known to this program"))),
         };
         mode.set(OFlag::O_NONBLOCK, flags & O_NONBLOCK != 0);
-        Ok(match open(&self.mount.join("bpf"), mode | OFlag::O_CLOEXEC, Mode::empty()) {
+        Ok(match open(&self.mount.join(node), mode | OFlag::O_CLOEXEC, Mode::empty()) {
             Ok(fd) => {
                 self.open.insert(name.to_owned(), Arc::new(fd));
                 Answer { fd: true, ..Answer::ok(0) }
@@ -122,7 +138,8 @@ impl Files {
     }
 }
 
-fn failed(errno: nix::errno::Errno) -> Answer {
+/// The answer of a call that failed so.
+pub fn failed(errno: nix::errno::Errno) -> Answer {
     let number = errno as i32;
     Answer::error(Errno::from_linux(number).map_or_else(|| format!("errno {number}"), |e| e.name().into()))
 }

@@ -1,6 +1,7 @@
 //! A world on a served node: one daemon for the whole run, a veth pair in a network namespace of its own, real time.
 
 mod files;
+mod stack;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -18,8 +19,8 @@ use bpfdev_core::abi::Abi;
 use super::call::{Answer, Call, Trouble, World};
 use super::corpus;
 use super::file::{Filter, Recording};
-use super::mask::OWN_ADDRESS;
 use super::play::{Stage, Tally, all};
+use super::script::Needs;
 use files::Files;
 use wire::Wire;
 
@@ -72,17 +73,17 @@ struct OnDevice<'a> {
 impl Stage for OnDevice<'_> {
     fn with_world(
         &mut self,
-        down: &[String],
+        needs: &Needs,
         scene: &mut dyn FnMut(&mut dyn World) -> Result<(), Trouble>,
     ) -> Result<(), Trouble> {
-        self.wire.reset(down)?;
+        self.wire.reset(needs)?;
         let files = Files::new(&self.mount);
         let threads = BTreeMap::new();
-        scene(&mut Scene { wire: &mut self.wire, files, threads, promiscuous: false, loopback: Vec::new() })
+        scene(&mut Scene { wire: &mut self.wire, files, threads, loopback: Vec::new() })
     }
 
     fn filter(&mut self, filter: &Filter) -> Result<(), Trouble> {
-        self.with_world(&[], &mut |world| corpus::capture(filter, world))
+        self.with_world(&Needs::default(), &mut |world| corpus::capture(filter, world))
     }
 }
 
@@ -91,34 +92,26 @@ struct Scene<'w, 'n> {
     wire: &'w mut Wire<'n>,
     files: Files,
     threads: BTreeMap<u64, Receiver<Answer>>,
-    /// Some descriptor has asked for every frame.
-    promiscuous: bool,
-    /// Descriptors that asked for lo0.
+    /// Descriptors that asked for lo0 last.
     loopback: Vec<String>,
 }
 
-/// BIOCPROMISC and NetBSD's BIOCSETIF.
-const PROMISC: u32 = 0x2000_4269;
+/// NetBSD's BIOCSETIF.
 const SET_IF: u32 = 0x8090_426c;
 
 impl Scene<'_, '_> {
-    /// Looks for what a veth pair and Linux's loopback cannot be asked.
+    /// Looks for what Linux's loopback cannot be asked.
     fn check(&mut self, call: &Call) -> Result<(), Trouble> {
         match call {
-            Call::Ioctl { cmd: PROMISC, .. } => self.promiscuous = true,
-            Call::Ioctl { d, cmd: SET_IF, arg } if arg.bytes.starts_with(b"lo0\0") => {
-                self.loopback.push(d.clone());
+            Call::Ioctl { d, cmd: SET_IF, arg } => {
+                if arg.bytes.starts_with(b"lo0\0") {
+                    self.loopback.push(d.clone());
+                } else if arg.bytes.starts_with(b"shmif") {
+                    self.loopback.retain(|other| other != d);
+                }
             }
             Call::Write { d, .. } if self.loopback.contains(d) => {
                 return Err(Trouble::Skip("what is written to lo0 is Linux's business".into()));
-            }
-            Call::Receive { frame } if !self.promiscuous => {
-                let group = frame.first().is_some_and(|byte| byte & 1 == 1);
-                if !group && frame.get(..6).is_some_and(|to| to != OWN_ADDRESS) {
-                    return Err(Trouble::Skip(
-                        "a veth has no address filter to let foreign frames through".into(),
-                    ));
-                }
             }
             _ => {}
         }
@@ -169,19 +162,23 @@ impl World for Scene<'_, '_> {
         }
         self.check(call)?;
         let receiver = match call {
-            Call::Close { .. } => {
-                return Err(Trouble::Skip(
-                    "close(2) of a descriptor another thread reads from does not wait on Linux".into(),
-                ));
-            }
-            Call::Destroy { .. } => {
+            Call::Open { .. }
+            | Call::Ioctl { .. }
+            | Call::Read { .. }
+            | Call::Write { .. }
+            | Call::Poll { .. }
+            | Call::Select { .. }
+            | Call::SetFlags { .. }
+            | Call::Close { .. }
+            | Call::Sleep { .. } => self.spawn(call)?,
+            // what concerns the interfaces is soon done
+            _ => {
                 let begin = Instant::now();
                 let answer = self.wire.call(call)?;
                 let (sender, receiver) = channel();
                 let _ = sender.send(Answer { elapsed: begin.elapsed(), ..answer });
                 receiver
             }
-            _ => self.spawn(call)?,
         };
         self.threads.insert(number, receiver);
         // calls are to begin in the order they were started
