@@ -6,8 +6,8 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use bpfdev_core::backend::{
-    Batch, Capabilities, Direction, FilterBackend, Inject, Interface, LinkState, Network, Plan, Queued,
-    Stats, TapConfig, TapError, Waiter,
+    Arrivals, Batch, Capabilities, Direction, FilterBackend, Inject, Interface, LinkState, Network, Plan,
+    Queued, Stats, TapConfig, TapError, Waiter,
 };
 use bpfdev_core::cbpf::Program;
 use bpfdev_core::packet::Way;
@@ -287,6 +287,10 @@ fn attaching(error: io::Error) -> TapError {
 }
 
 impl FilterBackend for PacketSocket {
+    fn name(&self) -> &'static str {
+        "packet socket"
+    }
+
     fn interface(&self) -> &Interface {
         &self.interface
     }
@@ -405,6 +409,14 @@ impl FilterBackend for PacketSocket {
         })?;
         self.promiscuous = on;
         Ok(())
+    }
+
+    fn arrivals(&mut self) -> Result<Arrivals, TapError> {
+        if self.receiver.is_ready() {
+            return Ok(Arrivals::Ready);
+        }
+        self.look()?;
+        Ok(Arrivals::NotYet)
     }
 
     fn try_batch(&mut self) -> Result<Batch<'_>, TapError> {

@@ -3,10 +3,9 @@
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bpfdev_core::backend::Waiter;
-use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::time::TimeSpec;
@@ -76,19 +75,9 @@ impl SocketWaiter {
     }
 
     fn poll(&self, timeout: Option<Duration>) {
-        let end = timeout.map(|timeout| Instant::now().checked_add(timeout));
-        loop {
-            let mut fds =
-                [self.socket.as_fd(), self.event.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-            // An end past the clock's is never.
-            let left = end
-                .flatten()
-                .map(|end| TimeSpec::from_duration(end.saturating_duration_since(Instant::now())));
-            match ppoll(&mut fds, left, None) {
-                Err(Errno::EINTR) => {}
-                _ => return,
-            }
-        }
+        let mut fds = [self.socket.as_fd(), self.event.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        // A signal ends it early, as any wait may end: who waits looks at what the signal's handler did.
+        let _ = ppoll(&mut fds, timeout.map(TimeSpec::from_duration), None);
     }
 }
 

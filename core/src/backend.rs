@@ -165,6 +165,17 @@ pub struct Capabilities {
     pub on_demand: bool,
 }
 
+/// What [`FilterBackend::arrivals`] finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrivals {
+    /// Packets are there for [`FilterBackend::try_batch`], unless its filter rejects them.
+    Ready,
+    /// None yet.
+    NotYet,
+    /// None any more: a file has come to its end.
+    Ended,
+}
+
 /// What a tap is asked for when it is attached; everything is set before the first packet can arrive.
 #[derive(Clone, Debug)]
 pub struct TapConfig {
@@ -259,6 +270,9 @@ impl Drop for Batch<'_> {
 
 /// One system's packet tap, attached to one interface. Object-safe: packet socket, /dev/bpf, replay, loopback.
 pub trait FilterBackend: Send {
+    /// What kind of backend it is, for messages: `packet socket`, `replay`.
+    fn name(&self) -> &'static str;
+
     /// The interface.
     fn interface(&self) -> &Interface;
 
@@ -299,6 +313,12 @@ pub trait FilterBackend: Send {
     /// # Errors
     /// The system's.
     fn set_promiscuous(&mut self, on: bool) -> Result<(), TapError>;
+
+    /// Whether packets are there. Never blocks.
+    ///
+    /// # Errors
+    /// As [`FilterBackend::try_batch`].
+    fn arrivals(&mut self) -> Result<Arrivals, TapError>;
 
     /// The packets that are there; empty when there are none. Never blocks.
     ///

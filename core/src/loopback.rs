@@ -25,8 +25,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::backend::{
-    Batch, Capabilities, Direction, FilterBackend, Inject, Interface, LinkState, Network, PacketSource, Plan,
-    Queued, Stats, TapConfig, TapError, Visible, Waiter,
+    Arrivals, Batch, Capabilities, Direction, FilterBackend, Inject, Interface, LinkState, Network,
+    PacketSource, Plan, Queued, Stats, TapConfig, TapError, Visible, Waiter,
 };
 use crate::cbpf::Program;
 use crate::linktype::Linktype;
@@ -297,6 +297,10 @@ impl PacketSource for LoopbackTap {
 }
 
 impl FilterBackend for LoopbackTap {
+    fn name(&self) -> &'static str {
+        "loopback network"
+    }
+
     fn interface(&self) -> &Interface {
         &self.interface
     }
@@ -335,6 +339,12 @@ impl FilterBackend for LoopbackTap {
 
     fn set_promiscuous(&mut self, on: bool) -> Result<(), TapError> {
         self.queue(|queue, _| queue.promiscuous = on)
+    }
+
+    fn arrivals(&mut self) -> Result<Arrivals, TapError> {
+        let some = |queue: &mut Queue| !queue.packets.is_empty();
+        let ready = self.queue(|queue, _| some(queue)).or_else(|_| self.left(some))?;
+        Ok(if ready { Arrivals::Ready } else { Arrivals::NotYet })
     }
 
     fn try_batch(&mut self) -> Result<Batch<'_>, TapError> {

@@ -14,8 +14,8 @@ use pcap_file::pcapng::blocks::interface_description::{
 use pcap_file::pcapng::{Block, PcapNgReader};
 
 use crate::backend::{
-    Batch, Capabilities, Direction, FilterBackend, Inject, Interface, LinkState, Network, PacketSource, Plan,
-    Queued, Stats, TapConfig, TapError, Waiter,
+    Arrivals, Batch, Capabilities, Direction, FilterBackend, Inject, Interface, LinkState, Network,
+    PacketSource, Plan, Queued, Stats, TapConfig, TapError, Waiter,
 };
 use crate::cbpf::Program;
 use crate::linktype::Linktype;
@@ -86,6 +86,8 @@ impl Network for Replay {
             lent: Record::default(),
             received: 0,
             plan: if config.filter.is_some() { Plan::Process } else { Plan::AcceptAll },
+            path: self.path.clone(),
+            damage: None,
         }))
     }
 
@@ -260,6 +262,9 @@ struct ReplayTap {
     lent: Record,
     received: u64,
     plan: Plan,
+    path: PathBuf,
+    /// Why there is no next packet, where it is not the file's end. Told once the packets before are taken.
+    damage: Option<io::Error>,
 }
 
 impl ReplayTap {
@@ -268,6 +273,17 @@ impl ReplayTap {
         let first = self.first.filter(|_| self.pace == Pace::Recorded)?;
         let gap = timestamp.as_nanos().saturating_sub(first.as_nanos()).max(0);
         Some(self.started + Duration::from_nanos(u64::try_from(gap).unwrap_or(u64::MAX)))
+    }
+
+    /// What ended the file, if that was not its end.
+    fn check(&self) -> Result<(), TapError> {
+        match &self.damage {
+            Some(error) if self.next.is_none() => {
+                let same = io::Error::new(error.kind(), error.to_string());
+                Err(TapError::io(format!("reading the capture file {}", self.path.display()), same))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -280,8 +296,13 @@ impl PacketSource for ReplayTap {
             None => now,
         };
         self.lent = self.next.take()?;
-        // a file that ends in the middle of a packet ends with the packet before
-        self.next = self.reader.next_record().unwrap_or(None);
+        self.next = match self.reader.next_record() {
+            Ok(next) => next,
+            Err(error) => {
+                self.damage = Some(error);
+                None
+            }
+        };
         self.received += 1;
         let Record { timestamp, wirelen, data } = &self.lent;
         let (timestamp, wirelen) = (*timestamp, *wirelen);
@@ -292,6 +313,10 @@ impl PacketSource for ReplayTap {
 }
 
 impl FilterBackend for ReplayTap {
+    fn name(&self) -> &'static str {
+        "replay"
+    }
+
     fn interface(&self) -> &Interface {
         &self.interface
     }
@@ -325,7 +350,16 @@ impl FilterBackend for ReplayTap {
         Ok(())
     }
 
+    fn arrivals(&mut self) -> Result<Arrivals, TapError> {
+        self.check()?;
+        let Some(next) = &self.next else { return Ok(Arrivals::Ended) };
+        let now = self.clock.now();
+        let ready = self.due(next.timestamp).is_none_or(|due| due <= now);
+        Ok(if ready { Arrivals::Ready } else { Arrivals::NotYet })
+    }
+
     fn try_batch(&mut self) -> Result<Batch<'_>, TapError> {
+        self.check()?;
         Ok(Batch::new(self))
     }
 

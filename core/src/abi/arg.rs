@@ -161,6 +161,17 @@ impl Call {
         Ok((count, address))
     }
 
+    /// Makes of a 32-bit caller's argument what [`Call::parse`] reads: in macOS's `struct bpf_dltlist` such a caller sets
+    /// only the first half of the union that holds the pointer, and xnu looks at no more (bpf_getdltlist).
+    pub fn widen(&self, arg: &mut [u8]) {
+        if self.row.arg == Arg::DltListPacked
+            && let Ok(pointer) = u32_at(arg, 4)
+            && let Some(union) = arg.get_mut(4..12)
+        {
+            union.copy_from_slice(&u64::from(pointer).to_ne_bytes());
+        }
+    }
+
     fn program(&self, arg: &[u8], memory: &mut dyn CallerMemory) -> Result<FilterSource, Errno> {
         let (len, address) = self.pointer(arg)?;
         let null = address == 0;
