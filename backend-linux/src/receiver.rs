@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use bpfdev_core::backend::PacketSource;
+use bpfdev_core::backend::{Direction, PacketSource};
 use bpfdev_core::packet::{Packet, Way};
 use bpfdev_core::time::{Moment, Timestamp};
 use nix::errno::Errno;
@@ -68,6 +68,10 @@ pub(crate) struct Receiver {
     pub cut: u64,
     /// Packets that are not packets to a BSD: no tap there would have counted them.
     pub uncounted: u64,
+    /// Only packets that went these ways are handed on, each with its verdict; `None`: that is the descriptor's business.
+    pub directions: Option<Direction>,
+    /// The way a loopback interface's packets count as.
+    pub loopback_way: Way,
     /// Packets rejected here, while the kernel's filter changed.
     pub rejected: u64,
     pub lookout: Arc<Lookout>,
@@ -106,6 +110,8 @@ impl Receiver {
             now: 0,
             cut: 0,
             uncounted: 0,
+            directions: None,
+            loopback_way: Way::In,
             rejected: 0,
             lookout: Arc::default(),
         })
@@ -301,6 +307,16 @@ impl Receiver {
         }
     }
 
+    fn way(&self, header: &Header) -> Way {
+        if matches!(self.kind, LinkKind::Loopback(_)) {
+            self.loopback_way
+        } else if header.pkttype == libc::PACKET_OUTGOING {
+            Way::Out
+        } else {
+            Way::In
+        }
+    }
+
     fn arrival(&mut self, stamp: i64) -> Moment {
         let mut arrival = stamp.saturating_sub(self.offset);
         if arrival > self.now {
@@ -314,13 +330,15 @@ impl Receiver {
 
 impl PacketSource for Receiver {
     fn next_packet(&mut self) -> Option<Packet<'_>> {
-        let found = loop {
+        let (found, way) = loop {
             self.give_back();
             let status = self.ring.status()?;
             self.budget = self.budget.checked_sub(1)?;
             self.taken = true;
-            if let Some(found) = self.plain(status).or_else(|| self.take(status)) {
-                break found;
+            let Some(found) = self.plain(status).or_else(|| self.take(status)) else { continue };
+            let way = self.way(&found.header);
+            if self.directions.is_none_or(|directions| directions.wants(way)) {
+                break (found, way);
             }
         };
         let header = found.header;
@@ -330,7 +348,7 @@ impl PacketSource for Receiver {
         Some(Packet {
             timestamp: Timestamp { sec: header.sec.into(), nsec: header.nsec },
             arrival,
-            way: if header.pkttype == libc::PACKET_OUTGOING { Way::Out } else { Way::In },
+            way,
             wirelen: found.wirelen,
             data: octets.get(found.start..found.end)?,
             verdict: found.verdict,

@@ -150,6 +150,8 @@ impl PacketSocket {
             counts_hidden: config.counts_hidden,
         };
         tap.hidden = tap.hidden_by(config.direction);
+        tap.receiver.directions = config.judged.then_some(config.direction);
+        tap.receiver.loopback_way = config.loopback_way;
         let judge = tap.install(config.filter.as_ref())?;
         tap.counts_all = judge.counts_all();
         tap.receiver.judges = crate::judge::Judges::new(judge);
@@ -194,7 +196,8 @@ impl PacketSocket {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
             Err(error) => return Err(attaching(error)),
         }
-        Ok(program.map_or(Judge::All, |program| Judge::Descriptor(program.clone())))
+        let judge = if self.receiver.directions.is_some() { Judge::Here } else { Judge::Descriptor };
+        Ok(program.map_or(Judge::All, |program| judge(program.clone())))
     }
 
     /// Translates the filter, loads and attaches it; it counts where those before it did.
@@ -308,6 +311,9 @@ impl FilterBackend for PacketSocket {
             inject: true,
             direction: !self.interface.loopback,
             lock_filter: true,
+            keep_queued: true,
+            counts_received: true,
+            nanoseconds: true,
             on_demand: false,
         }
     }
@@ -379,6 +385,7 @@ impl FilterBackend for PacketSocket {
     }
 
     fn set_direction(&mut self, direction: Direction) -> Result<(), TapError> {
+        self.receiver.directions = self.receiver.directions.map(|_| direction);
         let hidden = self.hidden_by(direction);
         if hidden != self.hidden && !self.locked {
             self.hidden = hidden;

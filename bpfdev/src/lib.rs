@@ -39,6 +39,7 @@
 //! Without features it pulls in neither FUSE, nor a command line, nor a C library. `daemon` adds the bpfdev program,
 //! `expr` filter expressions by libpcap.
 
+pub mod capture;
 #[cfg(feature = "expr")]
 pub mod expr;
 pub mod native;

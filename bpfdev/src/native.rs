@@ -39,6 +39,20 @@ cfg_if::cfg_if! {
         /// Why [`open`] fails: here it does not.
         pub type OpenError = std::convert::Infallible;
 
+        /// Where taps come from here.
+        pub type Taps = PacketSockets;
+
+        /// This machine's interfaces, to attach taps to.
+        pub fn network() -> Taps {
+            PacketSockets::default()
+        }
+
+        /// How a loopback interface's packets are framed for a program of this system: with its own number of IPv6.
+        pub fn loopback() -> bpfdev_core::backend::LoopbackFraming {
+            const AF_INET6: u32 = 10;
+            bpfdev_core::backend::LoopbackFraming { af_inet6: AF_INET6, ..LINUX.loopback }
+        }
+
         /// Opens the packet filter. A privilege (CAP_NET_RAW) is wanted once it is bound to an interface.
         ///
         /// # Errors

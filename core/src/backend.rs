@@ -95,6 +95,8 @@ pub enum Plan {
     Ebpf,
     /// In the kernel, as a classic BPF program attached to the socket.
     Cbpf,
+    /// In the kernel behind a bpf device, as that system runs it.
+    Device,
     /// In this process, by the reference interpreter.
     Process,
 }
@@ -106,6 +108,7 @@ impl Plan {
             Plan::AcceptAll => "accept-all",
             Plan::Ebpf => "ebpf",
             Plan::Cbpf => "cbpf",
+            Plan::Device => "device",
             Plan::Process => "process",
         }
     }
@@ -161,6 +164,12 @@ pub struct Capabilities {
     pub direction: bool,
     /// [`FilterBackend::lock_filter`] is enforced by the system.
     pub lock_filter: bool,
+    /// [`Queued::Keep`]: the filter can be changed while what is queued stays.
+    pub keep_queued: bool,
+    /// [`Stats::received`] can be present.
+    pub counts_received: bool,
+    /// Time stamps can be finer than a microsecond.
+    pub nanoseconds: bool,
     /// Packets are made when they are asked for: one that there is no room for must not be taken.
     pub on_demand: bool,
 }
@@ -195,6 +204,52 @@ pub struct TapConfig {
     pub loopback_way: crate::packet::Way,
     /// Link type to present, when not the interface's default.
     pub linktype: Option<Linktype>,
+    /// Every packet that is handed on has passed filter and direction, and carries its verdict: what the system does not
+    /// judge is judged in this process. Else the descriptor does that.
+    pub judged: bool,
+}
+
+/// Judges packets for a backend whose system does not.
+#[derive(Clone, Debug)]
+pub struct InProcess {
+    filter: Option<Program>,
+    direction: Direction,
+    loopback_way: crate::packet::Way,
+    on: bool,
+}
+
+impl InProcess {
+    /// As `config` asks for.
+    pub fn new(config: &TapConfig) -> InProcess {
+        InProcess {
+            filter: config.filter.clone(),
+            direction: config.direction,
+            loopback_way: config.loopback_way,
+            on: config.judged,
+        }
+    }
+
+    /// Another filter.
+    pub fn set_filter(&mut self, program: Option<&Program>) {
+        self.filter = program.cloned();
+    }
+
+    /// Other directions.
+    pub fn set_direction(&mut self, direction: Direction) {
+        self.direction = direction;
+    }
+
+    /// A packet's verdict for [`Packet::verdict`]: `Some(0)` where it is not to be handed on, `None` where that is the
+    /// descriptor's business.
+    pub fn verdict(&self, packet: &Packet<'_>, loopback: bool) -> Option<u32> {
+        let way = if loopback { self.loopback_way } else { packet.way };
+        match &self.filter {
+            _ if !self.on => None,
+            _ if !self.direction.wants(way) => Some(0),
+            Some(filter) => Some(filter.run(packet.data, packet.wirelen)),
+            None => Some(u32::MAX),
+        }
+    }
 }
 
 /// Who may see an injected frame on its way out.
@@ -442,7 +497,8 @@ impl From<&TapError> for Errno {
             TapError::NoBuffers(_) => Errno::NoBufs,
             TapError::Family => Errno::AfNoSupport,
             TapError::Io { source, .. } => {
-                source.raw_os_error().and_then(Errno::from_linux).unwrap_or(Errno::Io)
+                let named = source.get_ref().and_then(|inner| inner.downcast_ref().copied());
+                named.or_else(|| Errno::from_linux(source.raw_os_error()?)).unwrap_or(Errno::Io)
             }
         }
     }

@@ -25,8 +25,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::backend::{
-    Arrivals, Batch, Capabilities, Direction, FilterBackend, Inject, Interface, LinkState, Network,
-    PacketSource, Plan, Queued, Stats, TapConfig, TapError, Visible, Waiter,
+    Arrivals, Batch, Capabilities, Direction, FilterBackend, InProcess, Inject, Interface, LinkState,
+    Network, PacketSource, Plan, Queued, Stats, TapConfig, TapError, Visible, Waiter,
 };
 use crate::cbpf::Program;
 use crate::linktype::Linktype;
@@ -231,7 +231,15 @@ impl Network for LoopbackNetwork {
             dropped: 0,
         });
         let plan = if config.filter.is_some() { Plan::Process } else { Plan::AcceptAll };
-        Ok(Box::new(LoopbackTap { network: self.clone(), interface, id, plan, locked: false, lent: None }))
+        Ok(Box::new(LoopbackTap {
+            network: self.clone(),
+            interface,
+            id,
+            plan,
+            locked: false,
+            lent: None,
+            judge: InProcess::new(config),
+        }))
     }
 
     fn attached(&self, name: &str) -> Result<u32, TapError> {
@@ -249,6 +257,7 @@ struct LoopbackTap {
     plan: Plan,
     locked: bool,
     lent: Option<Stored>,
+    judge: InProcess,
 }
 
 impl LoopbackTap {
@@ -267,6 +276,12 @@ impl LoopbackTap {
 }
 
 impl LoopbackTap {
+    /// The next packet that has arrived.
+    fn take(&self) -> Option<Stored> {
+        let next = |queue: &mut Queue| queue.packets.pop_front();
+        self.queue(|queue, _| next(queue)).or_else(|_| self.left(next)).ok().flatten()
+    }
+
     /// Works on what was left when the interface was removed.
     fn left<R>(&self, f: impl FnOnce(&mut Queue) -> R) -> Result<R, TapError> {
         let mut state = lock(&self.network.shared.state);
@@ -275,20 +290,31 @@ impl LoopbackTap {
     }
 }
 
+impl Stored {
+    fn packet(&self) -> Packet<'_> {
+        Packet {
+            timestamp: self.timestamp,
+            arrival: self.arrival,
+            way: self.way,
+            wirelen: u32::try_from(self.data.len()).unwrap_or(u32::MAX),
+            data: &self.data,
+            verdict: None,
+        }
+    }
+}
+
 impl PacketSource for LoopbackTap {
     fn next_packet(&mut self) -> Option<Packet<'_>> {
-        let there = self
-            .queue(|queue, _| queue.packets.pop_front())
-            .or_else(|_| self.left(|queue| queue.packets.pop_front()));
-        self.lent = there.ok().flatten();
-        self.lent.as_ref().map(|stored| Packet {
-            timestamp: stored.timestamp,
-            arrival: stored.arrival,
-            way: stored.way,
-            wirelen: u32::try_from(stored.data.len()).unwrap_or(u32::MAX),
-            data: &stored.data,
-            verdict: None,
-        })
+        let verdict = loop {
+            self.lent = Some(self.take()?);
+            let verdict = self.judge.verdict(&self.lent.as_ref()?.packet(), self.interface.loopback);
+            if verdict != Some(0) {
+                break verdict;
+            }
+        };
+        let packet = self.lent.as_ref()?.packet();
+        let data = verdict.map_or(packet.data, |n| &packet.data[..packet.data.len().min(n as usize)]);
+        Some(Packet { data, verdict, ..packet })
     }
 
     fn finish(&mut self) {
@@ -310,7 +336,16 @@ impl FilterBackend for LoopbackTap {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { promiscuous: true, inject: true, direction: true, lock_filter: true, on_demand: false }
+        Capabilities {
+            promiscuous: true,
+            inject: true,
+            direction: true,
+            lock_filter: true,
+            keep_queued: true,
+            counts_received: false,
+            nanoseconds: true,
+            on_demand: false,
+        }
     }
 
     fn plan(&self) -> Plan {
@@ -324,6 +359,7 @@ impl FilterBackend for LoopbackTap {
         if queued == Queued::Flush {
             self.queue(|queue, _| queue.packets.clear())?;
         }
+        self.judge.set_filter(program);
         self.plan = if program.is_some() { Plan::Process } else { Plan::AcceptAll };
         Ok(self.plan)
     }
@@ -333,7 +369,8 @@ impl FilterBackend for LoopbackTap {
         Ok(())
     }
 
-    fn set_direction(&mut self, _: Direction) -> Result<(), TapError> {
+    fn set_direction(&mut self, direction: Direction) -> Result<(), TapError> {
+        self.judge.set_direction(direction);
         Ok(())
     }
 

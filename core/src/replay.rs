@@ -14,8 +14,8 @@ use pcap_file::pcapng::blocks::interface_description::{
 use pcap_file::pcapng::{Block, PcapNgReader};
 
 use crate::backend::{
-    Arrivals, Batch, Capabilities, Direction, FilterBackend, Inject, Interface, LinkState, Network,
-    PacketSource, Plan, Queued, Stats, TapConfig, TapError, Waiter,
+    Arrivals, Batch, Capabilities, Direction, FilterBackend, InProcess, Inject, Interface, LinkState,
+    Network, PacketSource, Plan, Queued, Stats, TapConfig, TapError, Waiter,
 };
 use crate::cbpf::Program;
 use crate::linktype::Linktype;
@@ -86,6 +86,7 @@ impl Network for Replay {
             lent: Record::default(),
             received: 0,
             plan: if config.filter.is_some() { Plan::Process } else { Plan::AcceptAll },
+            judge: InProcess::new(config),
             path: self.path.clone(),
             damage: None,
         }))
@@ -262,6 +263,7 @@ struct ReplayTap {
     lent: Record,
     received: u64,
     plan: Plan,
+    judge: InProcess,
     path: PathBuf,
     /// Why there is no next packet, where it is not the file's end. Told once the packets before are taken.
     damage: Option<io::Error>,
@@ -289,6 +291,32 @@ impl ReplayTap {
 
 impl PacketSource for ReplayTap {
     fn next_packet(&mut self) -> Option<Packet<'_>> {
+        let (arrival, verdict) = loop {
+            let arrival = self.advance()?;
+            let verdict = self.judge.verdict(&self.lent.packet(arrival), false);
+            if verdict != Some(0) {
+                break (arrival, verdict);
+            }
+        };
+        let packet = self.lent.packet(arrival);
+        let data = verdict.map_or(packet.data, |n| &packet.data[..packet.data.len().min(n as usize)]);
+        Some(Packet { data, verdict, ..packet })
+    }
+
+    fn finish(&mut self) {}
+}
+
+impl Record {
+    fn packet(&self, arrival: Moment) -> Packet<'_> {
+        let Record { timestamp, wirelen, data } = self;
+        let (timestamp, wirelen) = (*timestamp, *wirelen);
+        Packet { timestamp, arrival, way: Way::In, wirelen, data, verdict: None }
+    }
+}
+
+impl ReplayTap {
+    /// Takes the next packet, if it has arrived; when.
+    fn advance(&mut self) -> Option<Moment> {
         let now = self.clock.now();
         let arrival = match self.due(self.next.as_ref()?.timestamp) {
             Some(due) if due > now => return None,
@@ -304,12 +332,8 @@ impl PacketSource for ReplayTap {
             }
         };
         self.received += 1;
-        let Record { timestamp, wirelen, data } = &self.lent;
-        let (timestamp, wirelen) = (*timestamp, *wirelen);
-        Some(Packet { timestamp, arrival, way: Way::In, wirelen, data, verdict: None })
+        Some(arrival)
     }
-
-    fn finish(&mut self) {}
 }
 
 impl FilterBackend for ReplayTap {
@@ -326,7 +350,13 @@ impl FilterBackend for ReplayTap {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { on_demand: self.pace == Pace::AsRead, ..Capabilities::default() }
+        Capabilities {
+            keep_queued: true,
+            counts_received: true,
+            nanoseconds: true,
+            on_demand: self.pace == Pace::AsRead,
+            ..Capabilities::default()
+        }
     }
 
     fn plan(&self) -> Plan {
@@ -334,6 +364,7 @@ impl FilterBackend for ReplayTap {
     }
 
     fn set_filter(&mut self, program: Option<&Program>, _: Queued) -> Result<Plan, TapError> {
+        self.judge.set_filter(program);
         self.plan = if program.is_some() { Plan::Process } else { Plan::AcceptAll };
         Ok(self.plan)
     }
@@ -342,7 +373,8 @@ impl FilterBackend for ReplayTap {
         Err(TapError::Unsupported("locking the filter"))
     }
 
-    fn set_direction(&mut self, _: Direction) -> Result<(), TapError> {
+    fn set_direction(&mut self, direction: Direction) -> Result<(), TapError> {
+        self.judge.set_direction(direction);
         Ok(())
     }
 

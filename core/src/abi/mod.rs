@@ -102,6 +102,7 @@ impl Abi {
             loopback: self.loopback,
             loopback_way: self.rules.loopback_way,
             linktype: None,
+            judged: false,
         }
     }
 
