@@ -45,7 +45,6 @@ pub mod expr;
 pub mod native;
 #[cfg(feature = "daemon")]
 pub mod print;
-#[cfg(feature = "daemon")]
 pub mod savefile;
 
 pub use bpfdev_backend_bsd::{DeviceFile, OpenError, Record, Records, records};

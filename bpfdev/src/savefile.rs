@@ -1,11 +1,28 @@
 //! Capture files: pcap and pcapng.
+//!
+//! ```
+//! use bpfdev::capture::Capture;
+//! use bpfdev::savefile::{Format, SaveFile, Source};
+//!
+//! # fn copy(from: &std::path::Path, to: impl std::io::Write) -> Result<(), Box<dyn std::error::Error>> {
+//! let mut capture = Capture::replay(from)?;
+//! let source = Source { interface: "replay0", linktype: capture.linktype(), snaplen: 262_144 };
+//! let mut file = SaveFile::new(to, Format::PcapNg, source)?;
+//! while let Some(mut batch) = capture.next_batch()? {
+//!     while let Some(packet) = batch.next() {
+//!         file.write(packet.timestamp, packet.wirelen, packet.data)?;
+//!     }
+//! }
+//! file.flush()?;
+//! # Ok(())
+//! # }
+//! ```
 
 use std::borrow::Cow;
-use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bpfdev_core::linktype::Linktype;
@@ -49,15 +66,15 @@ enum Writer<W: Write> {
 }
 
 /// The output, reached past the crate's writer: that of pcap does not give it back for flushing.
-struct Shared<W>(Rc<RefCell<W>>);
+struct Shared<W>(Arc<Mutex<W>>);
 
 impl<W: Write> Write for Shared<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.borrow_mut().write(bytes)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.borrow_mut().flush()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).flush()
     }
 }
 
@@ -91,8 +108,8 @@ impl<W: Write> SaveFile<W> {
     /// The writer's.
     pub fn new(writer: W, format: Format, source: Source<'_>) -> io::Result<SaveFile<W>> {
         let datalink = datalink(source.linktype);
-        let output = Shared(Rc::new(RefCell::new(writer)));
-        let writer = Shared(Rc::clone(&output.0));
+        let output = Shared(Arc::new(Mutex::new(writer)));
+        let writer = Shared(Arc::clone(&output.0));
         let format = match format {
             Format::Pcap => {
                 let header = PcapHeader {
