@@ -8,7 +8,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use bpfdev_backend_linux::PacketSockets;
 use bpfdev_backend_linux::netns::Namespace;
+use bpfdev_core::abi::linux::LINUX;
+use bpfdev_core::backend::{Direction, FilterBackend as _, Inject as _, Network as _, TapConfig, Visible};
 
 mod program;
 
@@ -27,11 +30,17 @@ fn start(namespace: &Namespace, name: &str, arguments: &[&str]) -> Child {
     namespace.enter(spawn).expect("entered").expect("started")
 }
 
-/// Sends datagrams in the namespace until the child has printed a line that `wanted` holds of.
-fn until(namespace: &Namespace, child: &mut Child, wanted: impl Fn(&str) -> bool) -> String {
+/// What the child prints, line by line.
+fn lines(child: &mut Child) -> std::sync::mpsc::Receiver<String> {
     let (say, said) = std::sync::mpsc::channel();
     let out = BufReader::new(child.stdout.take().expect("piped"));
     std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| say.send(line)));
+    said
+}
+
+/// Sends datagrams in the namespace until the child has printed a line that `wanted` holds of.
+fn until(namespace: &Namespace, child: &mut Child, wanted: impl Fn(&str) -> bool) -> String {
+    let said = lines(child);
     let socket = namespace.enter(|| UdpSocket::bind("127.0.0.1:0")).expect("entered").expect("bound");
     let late = Instant::now() + Duration::from_secs(5);
     while Instant::now() < late {
@@ -65,6 +74,95 @@ fn the_four_instructions_run_in_the_kernel() {
     let mut child = start(&namespace, "ethertype_filter", &["v0"]);
     let line = until(&namespace, &mut child, |line| line.contains("in the kernel"));
     assert!(line.contains("cbpf"), "{line}");
+    child.kill().expect("killed");
+    child.wait().expect("it ends");
+}
+
+#[test]
+fn packets_of_an_interface_are_printed() {
+    let namespace = Namespace::new().expect("a network namespace");
+    let mut child = start(&namespace, "capture", &["lo", "3"]);
+    // 4 bytes of family, 20 + 8 + 100
+    until(&namespace, &mut child, |line| line == "132 bytes on the wire, 132 kept");
+    assert!(child.wait().expect("it ends").success(), "after three");
+}
+
+#[test]
+fn what_opens_connections_is_printed() {
+    let namespace = Namespace::new().expect("a network namespace");
+    namespace.veth_pair("v0", "v1").expect("a pair");
+    let mut child = start(&namespace, "filter", &["v0"]);
+    let tap = || PacketSockets::default().attach("v1", &LINUX.tap_config(4096)).expect("attached");
+    let mut far = namespace.enter(|| tap().injector().expect("sends")).expect("entered");
+    let segment = |flags: u8, last: u8| {
+        let mut frame = vec![0xff; 6];
+        frame.extend([2, 0, 0, 0, 0, 1, 0x08, 0]);
+        frame.extend([0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 192, 0, 2, last, 192, 0, 2, 99]);
+        frame.extend([0x30, 0x39, 0, 80, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, flags, 0, 0, 0, 0, 0, 0]);
+        frame
+    };
+    let lines = lines(&mut child);
+    let late = Instant::now() + Duration::from_secs(5);
+    let mut seen = Vec::new();
+    while seen.len() < 2 && Instant::now() < late {
+        for (flags, last) in [(0x12, 1), (0x10, 2), (0x02, 3)] {
+            far.inject(&segment(flags, last), Visible::ToTaps).expect("sent");
+        }
+        let said = lines.recv_timeout(Duration::from_millis(50)).into_iter().chain(lines.try_iter());
+        seen.extend(said.filter(|line| line.contains(" -> ")));
+    }
+    assert!(seen.len() >= 2, "it printed {seen:?}");
+    assert!(seen.iter().all(|line| line == "192.0.2.3 -> 192.0.2.99, 54 bytes"), "{seen:?}");
+    child.kill().expect("killed");
+    child.wait().expect("it ends");
+}
+
+#[test]
+fn an_arp_request_is_answered() {
+    let namespace = Namespace::new().expect("a network namespace");
+    namespace.veth_pair("v0", "v1").expect("a pair");
+    let mut child = start(&namespace, "inject", &["v0", "192.0.2.7"]);
+    let wanted = TapConfig { direction: Direction::In, ..LINUX.tap_config(4096) };
+    let attach = || PacketSockets::default().attach("v1", &wanted).expect("attached");
+    let mut far = namespace.enter(attach).expect("entered");
+    let mut injector = far.injector().expect("sends");
+    let asker = [2, 0, 0, 0, 0, 9];
+    let arp = [0, 1, 0x08, 0, 6, 4, 0, 1];
+    let request = |target: u8| {
+        let mut frame = [&[0xff; 6][..], &asker, &[0x08, 0x06], &arp, &asker, &[192, 0, 2, 1]].concat();
+        frame.extend([0, 0, 0, 0, 0, 0, 192, 0, 2, target]);
+        frame
+    };
+    let late = Instant::now() + Duration::from_secs(5);
+    let mut replies: Vec<Vec<u8>> = Vec::new();
+    while replies.is_empty() && Instant::now() < late {
+        injector.inject(&request(8), Visible::ToTaps).expect("sent");
+        injector.inject(&request(7), Visible::ToTaps).expect("sent");
+        std::thread::sleep(Duration::from_millis(20));
+        let mut batch = far.try_batch().expect("a batch");
+        while let Some(packet) = batch.next() {
+            replies.push(packet.data.to_vec());
+        }
+    }
+    let reply = replies.first().expect("a reply came");
+    let mac = namespace.rtnl().expect("rtnetlink").link("v0").expect("v0").mac;
+    let expected =
+        [&asker[..], &mac, &[0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, 2], &mac, &[192, 0, 2, 7], &asker];
+    assert_eq!(reply[..], [&expected.concat()[..], &[192, 0, 2, 1]].concat());
+    assert!(replies.iter().all(|other| other == reply), "only its own address is answered for");
+    child.kill().expect("killed");
+    child.wait().expect("it ends");
+}
+
+#[test]
+fn two_interfaces_are_counted_in_one_thread() {
+    let namespace = Namespace::new().expect("a network namespace");
+    namespace.veth_pair("v0", "v1").expect("a pair");
+    let mut child = start(&namespace, "async_capture", &["v0", "lo", "60"]);
+    let line = until(&namespace, &mut child, |line| line.starts_with("lo: "));
+    let numbers: Vec<u64> = line.split([' ', ',']).filter_map(|word| word.parse().ok()).collect();
+    let [packets, bytes] = numbers[..] else { panic!("{line}") };
+    assert_eq!(bytes, packets * 132, "{line}");
     child.kill().expect("killed");
     child.wait().expect("it ends");
 }

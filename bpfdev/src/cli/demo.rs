@@ -157,7 +157,8 @@ fn over_device() -> anyhow::Result<String> {
     let path = file.path().display().to_string();
     say!("opened {path}, dialect {}, served by process {}", LINUX.name, daemon.pid());
     let (frames, mut far) = veth()?;
-    let session = Session { file: &file, interface: VETH[0], filter_first: false, header: file.header() };
+    let header = file.header();
+    let session = Session { file: &file, interface: VETH[0], filter_first: false, header: &header };
     let done = session.run(&frames, &mut |frame| Ok(far.inject(frame, Visible::ToTaps)?));
     if let Some(status) = daemon.ended()? {
         bail!("the daemon ended ({status}) while the device was in use");

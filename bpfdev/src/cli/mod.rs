@@ -9,6 +9,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use tracing_subscriber::EnvFilter;
 
+pub mod abi;
 pub mod capture;
 pub mod daemon;
 pub mod demo;
@@ -40,6 +41,7 @@ enum Subcommand {
     Capture(capture::CaptureArgs),
     Demo(demo::DemoArgs),
     Filter(filter::FilterArgs),
+    Abi(abi::AbiArgs),
     Doctor(doctor::DoctorArgs),
     #[command(hide = true)]
     Launch(launch::LaunchArgs),
@@ -56,6 +58,7 @@ fn dispatch(command: Subcommand) -> anyhow::Result<ExitCode> {
         Subcommand::Capture(args) => capture::run(args),
         Subcommand::Demo(args) => demo::run(args),
         Subcommand::Filter(args) => filter::run(args),
+        Subcommand::Abi(args) => abi::run(args),
         Subcommand::Doctor(args) => doctor::run(args),
         Subcommand::Launch(args) => launch::run(args),
         Subcommand::Probe(args) => probe::run(args),
