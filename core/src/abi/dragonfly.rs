@@ -53,15 +53,15 @@ const REQUESTS: &[Row] = &[
     row("SIOCGIFADDR", Op::GIfAddr, Dir::InOut, b'i', 33, Arg::Ifreq(32), false),
 ];
 
-/// Link types that can be written.
-const WRITABLE: &[Linktype] = &[
-    Linktype::EN10MB,
-    Linktype::NULL,
-    Linktype::RAW,
-    Linktype::PPP,
-    Linktype::SLIP,
-    Linktype::ATM_RFC1483,
-    Linktype::IEEE802_11,
+/// Link types that can be written, with their headers' lengths.
+const WRITABLE: &[(Linktype, usize)] = &[
+    (Linktype::EN10MB, 14),
+    (Linktype::NULL, 4),
+    (Linktype::RAW, 0),
+    (Linktype::PPP, 0),
+    (Linktype::SLIP, 0),
+    (Linktype::ATM_RFC1483, 0),
+    (Linktype::IEEE802_11, 0),
 ];
 
 /// DragonFly's rules (semantics.md, column D).

@@ -65,17 +65,17 @@ pub(super) const REQUESTS: &[Row] = &[
     row("TIOCGPGRP", Op::GetPgrp, Dir::Out, b't', 119, Arg::U32, true),
 ];
 
-/// Link types that can be written.
-const WRITABLE: &[Linktype] = &[
-    Linktype::EN10MB,
-    Linktype::NULL,
-    Linktype::RAW,
-    Linktype::PPP,
-    Linktype::SLIP,
-    Linktype::FDDI,
-    Linktype::ATM_RFC1483,
-    Linktype::IEEE802_11,
-    Linktype::IEEE802_11_RADIO,
+/// Link types that can be written, with their headers' lengths.
+const WRITABLE: &[(Linktype, usize)] = &[
+    (Linktype::EN10MB, 14),
+    (Linktype::NULL, 4),
+    (Linktype::RAW, 0),
+    (Linktype::PPP, 4),
+    (Linktype::SLIP, 0),
+    (Linktype::FDDI, 0),
+    (Linktype::ATM_RFC1483, 12),
+    (Linktype::IEEE802_11, 0),
+    (Linktype::IEEE802_11_RADIO, 0),
 ];
 
 /// FreeBSD's rules (semantics.md, column F).

@@ -73,15 +73,15 @@ const REQUESTS: &[Row] = &[
     row("SIOCGIFADDR", Op::GIfAddr, Dir::InOut, b'i', 33, Arg::Ifreq(32), true),
 ];
 
-/// Link types that can be written.
-const WRITABLE: &[Linktype] = &[
-    Linktype::EN10MB,
-    Linktype::NULL,
-    Linktype::RAW,
-    Linktype::PPP,
-    Linktype::APPLE_IP_OVER_IEEE1394,
-    Linktype::IEEE802_11,
-    Linktype::IEEE802_11_RADIO,
+/// Link types that can be written, with their headers' lengths.
+const WRITABLE: &[(Linktype, usize)] = &[
+    (Linktype::EN10MB, 14),
+    (Linktype::NULL, 0),
+    (Linktype::RAW, 0),
+    (Linktype::PPP, 4),
+    (Linktype::APPLE_IP_OVER_IEEE1394, 18),
+    (Linktype::IEEE802_11, 0),
+    (Linktype::IEEE802_11_RADIO, 0),
 ];
 
 /// macOS's rules (semantics.md, column M).

@@ -86,9 +86,11 @@ impl Abi {
         self.dlts.iter().find(|(known, _)| *known == linktype).map_or(linktype.0, |(_, dlt)| *dlt)
     }
 
-    /// The link type that this system has under a `DLT_` number.
-    pub fn linktype(&self, dlt: u32) -> Linktype {
-        self.dlts.iter().find(|(_, known)| *known == dlt).map_or(Linktype(dlt), |(linktype, _)| *linktype)
+    /// The link type that this system has under a `DLT_` number; `None` where that number is another's name for it only.
+    pub fn linktype(&self, dlt: u32) -> Option<Linktype> {
+        let known = self.dlts.iter().find(|(_, known)| *known == dlt).map(|(linktype, _)| *linktype);
+        let linktype = known.unwrap_or(Linktype(dlt));
+        (self.dlt(linktype) == dlt).then_some(linktype)
     }
 
     /// What a tap is asked for by a fresh descriptor whose buffers have so many bytes.

@@ -65,9 +65,14 @@ const REQUESTS: &[Row] = &[
 
 const SINCE_NETBSD_10: usize = 3;
 
-/// Link types that can be written (ARCNET and ECONET, which Linux has not, left out).
-const WRITABLE: &[Linktype] =
-    &[Linktype::EN10MB, Linktype::NULL, Linktype::PPP, Linktype::SLIP, Linktype::FDDI];
+/// Link types that can be written, with their headers' lengths (ARCNET and ECONET, which Linux has not, left out).
+const WRITABLE: &[(Linktype, usize)] = &[
+    (Linktype::EN10MB, 14),
+    (Linktype::NULL, 4),
+    (Linktype::PPP, 0),
+    (Linktype::SLIP, 0),
+    (Linktype::FDDI, 0),
+];
 
 pub(super) const RULES: Rules = Rules {
     nodes: Nodes::Cloning { numbered: 16 },

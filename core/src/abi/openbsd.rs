@@ -58,16 +58,16 @@ const REQUESTS: &[Row] = &[
     row("TIOCGPGRP", Op::GetPgrp, Dir::Out, b't', 119, Arg::U32, true),
 ];
 
-/// Link types that can be written.
-const WRITABLE: &[Linktype] = &[
-    Linktype::EN10MB,
-    Linktype::LOOP,
-    Linktype::NULL,
-    Linktype::RAW,
-    Linktype::PPP,
-    Linktype::SLIP,
-    Linktype::IEEE802_11,
-    Linktype::IEEE802_11_RADIO,
+/// Link types that can be written, with their headers' lengths.
+const WRITABLE: &[(Linktype, usize)] = &[
+    (Linktype::EN10MB, 14),
+    (Linktype::LOOP, 4),
+    (Linktype::NULL, 4),
+    (Linktype::RAW, 0),
+    (Linktype::PPP, 0),
+    (Linktype::SLIP, 0),
+    (Linktype::IEEE802_11, 0),
+    (Linktype::IEEE802_11_RADIO, 0),
 ];
 
 /// OpenBSD's rules (semantics.md, column O).

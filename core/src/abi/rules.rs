@@ -176,8 +176,8 @@ pub struct Largest {
 pub struct WriteRules {
     /// IFF_UP is looked at before anything else; else only when the frame is put out.
     pub up_first: bool,
-    /// Link types that can be written; others are EIO.
-    pub linktypes: &'static [Linktype],
+    /// Link types that can be written, and what counts as link header of each, bytes; others are EIO.
+    pub linktypes: &'static [(Linktype, usize)],
     /// The error for a frame shorter than its link header.
     pub short: Errno,
     /// With the header complete, a frame has no header that it could be shorter than, and all of it counts as payload.

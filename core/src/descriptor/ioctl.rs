@@ -110,7 +110,7 @@ impl Descriptor {
             Request::GDltList(room) => self.dlt_list(room),
             Request::SDlt(dlt) => {
                 let interface = &self.attached()?.interface;
-                let linktype = self.wanted_linktype(dlt);
+                let linktype = self.wanted_linktype(dlt).ok_or(Errno::Inval)?;
                 if linktype == interface.linktype {
                     done(Response::Done)
                 } else if interface.linktypes.contains(&linktype) {
@@ -348,10 +348,10 @@ impl Descriptor {
     }
 
     /// The link type BIOCSDLT means: DLT_PKTAP that nobody wanted is DLT_RAW (macOS).
-    fn wanted_linktype(&self, dlt: u32) -> Linktype {
-        let linktype = self.abi.linktype(dlt);
+    fn wanted_linktype(&self, dlt: u32) -> Option<Linktype> {
+        let linktype = self.abi.linktype(dlt)?;
         let pktap = linktype == Linktype::PKTAP && self.abi.extended.is_some();
-        if pktap && !self.flags.is_set(Flag::WantPktap) { Linktype::RAW } else { linktype }
+        Some(if pktap && !self.flags.is_set(Flag::WantPktap) { Linktype::RAW } else { linktype })
     }
 
     /// macOS's switches. What would need header compression, batches or the host's input is refused.

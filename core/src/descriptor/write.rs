@@ -51,10 +51,9 @@ impl Descriptor {
             return Ok(None);
         }
         let linktype = attachment.interface.linktype;
-        if !rules.linktypes.contains(&linktype) {
-            return Err(Errno::Io);
-        }
-        self.check_length(frame.len(), linktype, link.mtu)?;
+        let known = rules.linktypes.iter().find(|(known, _)| *known == linktype);
+        let (_, header) = known.ok_or(Errno::Io)?;
+        self.check_length(frame.len(), *header, link.mtu)?;
         if let Some(filter) = &self.write_filter {
             let len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
             let passed = filter.run_contiguous(frame, len);
@@ -68,6 +67,11 @@ impl Descriptor {
         let refused_after_tap = (loopback && rules.loopback == LoopbackWrite::Refused).then_some(family);
         if !link.up && refused_after_tap.is_none() {
             return Err(Errno::NetDown);
+        }
+        if loopback && refused_after_tap.is_none() {
+            // the output routine's: it knows IP and IPv6 by that system's numbers
+            let family = frame.first_chunk().and_then(|word| self.abi.loopback.ethertype(*word));
+            family.ok_or(Errno::AfNoSupport)?;
         }
         let ethernet = linktype == Linktype::EN10MB && frame.len() >= linktype.header_len();
         let visible = match (self.feedback != 0, self.abi.rules.feedback) {
@@ -85,9 +89,9 @@ impl Descriptor {
     }
 
     /// The frame's length against its link header, the MTU and the longest there can be.
-    fn check_length(&self, len: usize, linktype: Linktype, mtu: u32) -> Result<(), Errno> {
+    fn check_length(&self, len: usize, header: usize, mtu: u32) -> Result<(), Errno> {
         let rules = &self.abi.rules.write;
-        let header = if rules.complete_has_no_header && self.hdrcmplt { 0 } else { linktype.header_len() };
+        let header = if rules.complete_has_no_header && self.hdrcmplt { 0 } else { header };
         let check_largest = |before_mtu: bool| match rules.largest {
             Some(largest) if largest.before_mtu == before_mtu && len > largest.bytes => Err(largest.errno),
             _ => Ok(()),

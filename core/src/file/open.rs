@@ -126,23 +126,33 @@ impl OpenFile {
         if keeps && !self.descriptor.has_room() {
             return Drained::Full;
         }
-        let error = match tap.backend.try_batch() {
-            Ok(mut batch) => {
-                while let Some(packet) = batch.next() {
-                    self.descriptor.catch_packet(&packet);
-                    if to_wake && self.descriptor.wakeups() != wakeups {
-                        return Drained::Woken;
-                    }
-                    if keeps && !self.descriptor.has_room() {
-                        return Drained::Full;
-                    }
+        let mut gone = false;
+        // twice: the second look tells whether behind the packets there is news of the interface
+        for _ in 0..2 {
+            let mut batch = match tap.backend.try_batch() {
+                Ok(batch) => batch,
+                // anything else the tap says is temporary: the next drain sees what there is
+                Err(error) => {
+                    gone = matches!(error, TapError::Gone(_));
+                    break;
                 }
-                return Drained::Empty;
+            };
+            let mut any = false;
+            while let Some(packet) = batch.next() {
+                any = true;
+                self.descriptor.catch_packet(&packet);
+                if to_wake && self.descriptor.wakeups() != wakeups {
+                    return Drained::Woken;
+                }
+                if keeps && !self.descriptor.has_room() {
+                    return Drained::Full;
+                }
             }
-            Err(error) => error,
-        };
-        // anything else the tap says is temporary: the next drain sees what there is
-        if matches!(error, TapError::Gone(_)) {
+            if !any {
+                break;
+            }
+        }
+        if gone {
             self.count_unseen();
             self.tap = None;
             self.descriptor.interface_gone();

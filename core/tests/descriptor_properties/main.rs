@@ -9,6 +9,7 @@
 //! `PROPTEST_RNG_SEED` looks elsewhere.
 
 mod action;
+mod answers;
 mod model;
 mod readers;
 mod records;
@@ -24,7 +25,7 @@ use action::{Action, action};
 use world::World;
 
 /// Cases of each dialect.
-const CASES: u32 = 500;
+const CASES: u32 = 400;
 
 fn config() -> ProptestConfig {
     // PROPTEST_ variables are in the default

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use bpfdev_core::cbpf::Program;
 use bpfdev_core::packet::Way;
 
+use super::answers::Answers;
 use super::records;
 use super::system::{Layout, System, Unattached, link_header};
 
@@ -37,6 +38,7 @@ pub struct Link {
     pub dlt: u32,
     pub loopback: bool,
     pub index: u16,
+    pub name: &'static str,
 }
 
 /// A buffer: records, and bytes.
@@ -110,6 +112,8 @@ pub struct Model {
     pub wait: Option<u64>,
     /// The read time-out, nanoseconds; 0 waits for ever. `None`: so long that the systems' limits are near.
     pub timeout: Option<u64>,
+    /// What was set and is told again.
+    pub answers: Answers,
     pub nonblocking: bool,
     pub locked: bool,
     pub timer: Timer,
@@ -146,6 +150,7 @@ impl Model {
             immediate: false,
             wait: None,
             timeout: Some(0),
+            answers: Answers::defaults(system.name),
             nonblocking: false,
             locked: false,
             timer: Timer::Idle,
@@ -222,7 +227,7 @@ impl Model {
     }
 
     /// The header the next record has.
-    fn layout(&self) -> Layout {
+    pub fn layout(&self) -> Layout {
         let plain = if self.ilp32 { self.system.ilp32 } else { self.system.lp64 };
         match () {
             // abi.json, macOS bh_hdrlen: bpf_hdr_ext

@@ -159,9 +159,11 @@ impl World {
 
     pub(super) fn attach(&mut self, interface: Interface, promiscuous: bool) {
         let (dlt, loopback) = (interface.linktype.0, interface.loopback);
+        let names = ["em0", "lo0", "tun0"];
+        let name = names.into_iter().find(|name| *name == interface.name).expect("one of the world's");
         let index = u16::try_from(interface.index).expect("small");
         self.d.attach(interface, promiscuous);
-        self.model.link = Some(Link { dlt, loopback, index });
+        self.model.link = Some(Link { dlt, loopback, index, name });
         self.model.reset();
     }
 
@@ -169,6 +171,7 @@ impl World {
     pub(super) fn has_done(&mut self, what: &str, arg: &[u8]) {
         let word = arg.first_chunk().map_or(0, |word| u32::from_ne_bytes(*word));
         let model = &mut self.model;
+        model.answers.set(model.system.name, what, word);
         match what {
             "SBLEN" => {
                 let word = usize::try_from(word).expect("32 bits");
@@ -227,7 +230,16 @@ impl World {
             if let Ok(request) = call.parse(&[], &mut nowhere) {
                 let ilp32 = self.model.ilp32;
                 let caller = Caller { ilp32, root: true, while_locked: Some(true), ..Caller::default() };
-                answers.push(format!("{}: {:?}", row.name, self.d.ioctl(request, caller)));
+                let answer = self.d.ioctl(request, caller);
+                if let Some(right) = self.model.answer(short(row.name)).filter(|_| !self.model.revoked) {
+                    let given = match &answer {
+                        Ok(Effect::Done(response)) => Ok(response.clone()),
+                        Ok(other) => panic!("{} asks only, and {other:?} comes of it", row.name),
+                        Err(errno) => Err(*errno),
+                    };
+                    assert_eq!(given, right, "{}", row.name);
+                }
+                answers.push(format!("{}: {answer:?}", row.name));
             }
         }
         answers

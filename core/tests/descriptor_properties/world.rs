@@ -1,14 +1,14 @@
 //! A descriptor, its model, and what happens to both.
 
 use bpfdev_core::abi::Abi;
-use bpfdev_core::backend::{Interface, LinkState, Visible};
+use bpfdev_core::backend::{Direction, Interface, LinkState, Visible};
 use bpfdev_core::descriptor::{Caller, Descriptor, Interest, Opened};
 use bpfdev_core::linktype::Linktype;
 use bpfdev_core::packet::{Packet, Way};
 use bpfdev_core::time::{Moment, Timestamp};
 
 use super::action::{Action, NAMES, Values};
-use super::model::{Model, Tapped};
+use super::model::{Model, Tapped, Timer};
 use super::readers::Sleeper;
 use super::system;
 
@@ -127,14 +127,27 @@ impl World {
         let seen = (counters.received, counters.captured, counters.dropped);
         assert_eq!(seen, self.model.counters, "received, captured, dropped");
         self.model.check_sums();
-        // semantics.md 5, FIONREAD: macOS counts its hold only while it is copied
-        let macos = self.model.system.name == "macos";
-        let counted = if macos { self.model.store.bytes } else { self.model.bytes() };
-        assert_eq!(self.d.readable_bytes(), counted, "bytes buffered");
-        assert_eq!(self.d.has_room(), self.model.hold.is_none(), "a buffer waits for its reader");
-        if let Some(at) = self.d.next_event() {
-            assert!(at.as_nanos() > self.now, "what is due has been done");
-        }
+        assert_eq!(self.d.readable_bytes(), self.model.fionread(), "bytes buffered");
+        let has_room = self.model.hold.is_none() || self.model.head_drop;
+        assert_eq!(self.d.has_room(), has_room, "a packet would be taken");
+        let due = match self.model.timer {
+            Timer::Waiting(at) => Some(at),
+            Timer::Idle | Timer::TimedOut => None,
+        };
+        assert_eq!(self.d.next_event().map(Moment::as_nanos), due, "when something is due");
+        assert!(due.is_none_or(|at| at > self.now), "what is due has been done");
+        let direction = match self.model.wants {
+            _ if self.model.writer > 0 => Direction::None,
+            (false, false) => Direction::None,
+            (true, false) => Direction::In,
+            (false, true) => Direction::Out,
+            (true, true) => Direction::InOut,
+        };
+        assert_eq!(self.d.direction(), direction, "which packets the tap must give");
+        assert_eq!(self.d.read_filter(), self.model.filter.as_ref(), "the tap's filter");
+        let hdrlen = self.model.layout().hdrlen(14);
+        assert_eq!(self.d.record_overhead(), hdrlen, "what a packet takes in a tap");
+        assert_eq!(self.d.is_readable(), self.model.is_readable(), "readable");
     }
 
     fn advance(&mut self, nanos: u64) {
