@@ -3,22 +3,30 @@
  * <net/bpf.h> for Linux: what a BSD program needs to talk to /dev/bpf as
  * served by bpfdev.  See bpf(4) of any BSD for the meaning of each request.
  *
- * The dialect is FreeBSD's: its requests, its numbers within group 'B', its
- * structure layouts.  Only the encoding of a request (direction and size) is
- * Linux's own, because _IOR() and friends of <sys/ioctl.h> make it.
+ * A define says which system's device the program is compiled for:
  *
- * On LP64 the layouts are those of FreeBSD/amd64, on ILP32 (-m32) those of
- * FreeBSD/i386, whatever width time_t has.
+ *   BPFDEV_ABI_FREEBSD, BPFDEV_ABI_NETBSD, BPFDEV_ABI_OPENBSD,
+ *   BPFDEV_ABI_DRAGONFLY, BPFDEV_ABI_MACOS
+ *
+ * Request numbers, structures, constants and link types are then that
+ * system's own, exactly, and the node to open is its own: .../openbsd/bpf and
+ * so on, or any node under bpfdev serve --abi openbsd.
+ *
+ * Without a define it is the dialect linux, for the nodes of bpfdev serve:
+ * FreeBSD's requests, its numbers within group 'B', its structure layouts;
+ * only the encoding of a request (direction and size) is Linux's own.
+ *
+ * This file has what all of them share.  What is one system's, and what of it
+ * is left out, is in <bpfdev/openbsd/bpf.h> and so on; <bpfdev/freebsd/bpf.h>
+ * is also the dialect linux.
  *
  * It can be included before or after <pcap.h>, <net/if.h>, <linux/if.h> and
  * <linux/filter.h>, and in a strictly conforming mode (-std=c99).  It cannot
  * be combined with <linux/bpf.h>.
  *
  * Left out on purpose, so that a program that tests with #ifdef does the
- * right thing; none of these is answered by the device:
- *   BIOCGTSTAMP, BIOCSTSTAMP, BPF_T_*, struct bpf_xhdr    time stamp formats
- *   BIOC[GS]ETBUFMODE, BIOC*ZBUF, BIOCGETZMAX, BPF_BUFMODE_*    zero copy
- *   BIOCSETVLANPCP, BIOCGETIFLIST
+ * right thing; no dialect has these:
+ *   zero copy, and what else the device does not answer: see each system
  *   BPF_TIMEVAL (libpcap would then want IOCPARM_LEN), SIOCGIFMEDIA
  */
 #ifdef __LINUX_BPF_H__
@@ -35,7 +43,14 @@
 #include <sys/time.h>
 #include <sys/ioctl.h>
 
+#include <bpfdev/dialect.h>
+#include <bpfdev/ioccom.h>
 #include <net/dlt.h>
+
+/* A 32-bit program whose struct timeval has 8 bytes. */
+#if !defined(__LP64__) && defined(__TIMESIZE) && __TIMESIZE == 32 && !defined(__USE_TIME_BITS64)
+#define _BPFDEV_TIME32
+#endif
 
 /* ---- versions ---------------------------------------------------------- */
 
@@ -61,16 +76,14 @@
 #define BPF_MAXINSNS 512	/* instructions in a program */
 #define BPF_MEMWORDS 16		/* words of scratch memory, M[] */
 #define BPF_MINBUFSIZE 32	/* bytes, BIOCSBLEN */
-#define BPF_MAXBUFSIZE 0x80000	/* bytes, BIOCSBLEN */
 
 /*
- * A record starts at a multiple of BPF_ALIGNMENT bytes.  The next one is at
- * p + BPF_WORDALIGN(bh_hdrlen + bh_caplen).  libpcap's value on Linux is 4,
- * for no device of its own; ours replaces it.
+ * A record starts at a multiple of BPF_ALIGNMENT bytes, which is each system's
+ * own.  The next one is at p + BPF_WORDALIGN(bh_hdrlen + bh_caplen).  libpcap's
+ * value on Linux is 4, for no device of its own; ours replaces it.
  */
 #undef BPF_ALIGNMENT
 #undef BPF_WORDALIGN
-#define BPF_ALIGNMENT sizeof(long)
 #define BPF_WORDALIGN(x) (((x) + (BPF_ALIGNMENT - 1)) & ~(BPF_ALIGNMENT - 1))
 
 /* ---- structures -------------------------------------------------------- */
@@ -98,104 +111,56 @@ struct bpf_program {
 typedef int64_t bpf_int64;
 typedef uint64_t bpf_u_int64;
 
-/* BIOCGSTATS; both wrap around. */
-struct bpf_stat {
-	unsigned int bs_recv;		/* packets seen by the filter */
-	unsigned int bs_drop;		/* packets lost for want of buffer space */
-};
-
 /* BIOCVERSION */
 struct bpf_version {
 	unsigned short bv_major;
 	unsigned short bv_minor;
 };
 
-/* BIOCGDLTLIST; with bfl_list NULL only bfl_len is written. */
-struct bpf_dltlist {
-	unsigned int bfl_len;		/* in: room in bfl_list; out: entries */
-	unsigned int *bfl_list;
-};
-
 /*
- * BIOCSETIF and BIOCGETIF.  The same size as struct ifreq of <net/if.h>, which
- * serves as well and is what BSD programs use; this one is for a strictly
- * conforming mode, where glibc hides struct ifreq.
+ * BIOCSETIF and BIOCGETIF.  A struct ifreq of <net/if.h> serves as well and is
+ * what BSD programs use; this one is for a strictly conforming mode, where glibc
+ * hides struct ifreq.  It has the size the requests say: in the dialect linux
+ * that of Linux's struct ifreq; for a BSD 32 bytes, with which Linux's begins.
  */
 struct bpf_ifreq {
 	char bif_name[16];		/* IFNAMSIZ, ends with a NUL */
+#ifdef _BPFDEV_LINUX
 	char bif_pad[sizeof(long) == 8 ? 24 : 16];
+#else
+	char bif_pad[16];
+#endif
 };
 
-/*
- * The header of each record in the buffer.  Use bh_hdrlen to find the packet:
- * it is SIZEOF_BPF_HDR plus what puts the network header on a word boundary.
- */
-#if defined(__LP64__) || (defined(__TIMESIZE) && __TIMESIZE == 32 && !defined(__USE_TIME_BITS64))
-#define _BPF_TIMEVAL timeval
+/* ---- one system's structures, requests and constants -------------------- */
+
+#if defined(BPFDEV_ABI_NETBSD)
+#include <bpfdev/netbsd/bpf.h>
+#elif defined(BPFDEV_ABI_OPENBSD)
+#include <bpfdev/openbsd/bpf.h>
+#elif defined(BPFDEV_ABI_DRAGONFLY)
+#include <bpfdev/dragonfly/bpf.h>
+#elif defined(BPFDEV_ABI_MACOS)
+#include <bpfdev/macos/bpf.h>
 #else
-/* ILP32 with a 64-bit time_t: the record still holds 32-bit stamps. */
-struct bpf_timeval32 {
-	int32_t tv_sec;
-	int32_t tv_usec;
-};
-#define _BPF_TIMEVAL bpf_timeval32
+#include <bpfdev/freebsd/bpf.h>
 #endif
 
-struct bpf_hdr {
-	struct _BPF_TIMEVAL bh_tstamp;	/* when it was captured */
-	bpf_u_int32 bh_caplen;		/* bytes captured */
-	bpf_u_int32 bh_datalen;		/* bytes on the wire */
-	unsigned short bh_hdrlen;	/* bytes from here to the packet */
-};
-#undef _BPF_TIMEVAL
-
-/* Bytes of struct bpf_hdr in use, without the padding of sizeof: 26, on ILP32 18. */
-#define SIZEOF_BPF_HDR (offsetof(struct bpf_hdr, bh_hdrlen) + sizeof(unsigned short))
-
-/* ---- requests, in the order of their numbers --------------------------- */
-
-#define BIOCGBLEN	_IOR('B', 102, unsigned int)
-#define BIOCSBLEN	_IOWR('B', 102, unsigned int)
-#define BIOCSETF	_IOW('B', 103, struct bpf_program)
-#define BIOCFLUSH	_IO('B', 104)
-#define BIOCPROMISC	_IO('B', 105)
-#define BIOCGDLT	_IOR('B', 106, unsigned int)
-#define BIOCGETIF	_IOR('B', 107, struct bpf_ifreq)
-#define BIOCSETIF	_IOW('B', 108, struct bpf_ifreq)
-#define BIOCSRTIMEOUT	_IOW('B', 109, struct timeval)
-#define BIOCGRTIMEOUT	_IOR('B', 110, struct timeval)
-#define BIOCGSTATS	_IOR('B', 111, struct bpf_stat)
-#define BIOCIMMEDIATE	_IOW('B', 112, unsigned int)
-#define BIOCVERSION	_IOR('B', 113, struct bpf_version)
-#define BIOCGRSIG	_IOR('B', 114, unsigned int)
-#define BIOCSRSIG	_IOW('B', 115, unsigned int)
-#define BIOCGHDRCMPLT	_IOR('B', 116, unsigned int)
-#define BIOCSHDRCMPLT	_IOW('B', 117, unsigned int)
-#define BIOCGDIRECTION	_IOR('B', 118, unsigned int)
-#define BIOCSDIRECTION	_IOW('B', 119, unsigned int)
-#define BIOCSDLT	_IOW('B', 120, unsigned int)
-#define BIOCGDLTLIST	_IOWR('B', 121, struct bpf_dltlist)
-#define BIOCLOCK	_IO('B', 122)
-#define BIOCSETWF	_IOW('B', 123, struct bpf_program)
-#define BIOCFEEDBACK	_IOW('B', 124, unsigned int)
-#define BIOCSETFNR	_IOW('B', 130, struct bpf_program)
-
-/* The older names: 0 hides what this host sends, 1 shows it. */
-#define BIOCGSEESENT	BIOCGDIRECTION
-#define BIOCSSEESENT	BIOCSDIRECTION
-
-/* BIOCGDIRECTION, BIOCSDIRECTION */
-#define BPF_D_IN 0
-#define BPF_D_INOUT 1
-#define BPF_D_OUT 2
+/* ---- requests of the file layer ------------------------------------------ */
 
 /*
- * Bytes that a read would return: BSD's FIONREAD, under a name of our own.
- * On Linux FIONREAD of <sys/ioctl.h> never reaches the device: for a file that
- * is not a socket or a tty the kernel answers it by itself, with file size minus
- * offset.  A program that wants the answer of bpf(4) asks with this one.
+ * BSD's FIONREAD, FIOASYNC, FIOSETOWN and FIOGETOWN, under names of our own.
+ * Linux's requests of these names, which <sys/ioctl.h> has, are not for the
+ * device: for a file that is not a socket or a tty the kernel answers FIONREAD
+ * by itself, with file size minus offset, and FIOASYNC too.  A program that
+ * wants the answer of bpf(4) asks with these.
  */
-#define BIOCFIONREAD	_IOR('f', 127, int)
+#define BIOCFIONREAD	_BPFDEV_IOR('f', 127, int)	/* bytes that a read would return */
+#define BIOCFIOASYNC	_BPFDEV_IOW('f', 125, int)	/* nonzero: send the signal of BIOCSRSIG */
+#ifndef BPFDEV_ABI_MACOS /* whose driver has no such requests */
+#define BIOCFIOSETOWN	_BPFDEV_IOW('f', 124, int)	/* to this process, or to group -n */
+#define BIOCFIOGETOWN	_BPFDEV_IOR('f', 123, int)
+#endif
 
 /* ---- instructions ------------------------------------------------------ */
 /* Each text is the one of <linux/filter.h> and <pcap/bpf.h>: no redefinition. */
@@ -234,8 +199,10 @@ struct bpf_hdr {
 #define BPF_LSH 0x60
 #define BPF_RSH 0x70
 #define BPF_NEG 0x80
+#if !defined(BPFDEV_ABI_OPENBSD) && !defined(BPFDEV_ABI_MACOS) /* DragonFly: not in 2016, later (u) */
 #define BPF_MOD 0x90
 #define BPF_XOR 0xa0
+#endif
 #define BPF_JA 0x00
 #define BPF_JEQ 0x10
 #define BPF_JGT 0x20

@@ -1,19 +1,23 @@
-//! The C headers `net/bpf.h` and `net/dlt.h`, against the compilers and the recorded ABI.
+//! The C headers `net/bpf.h` and `net/dlt.h`, against the compilers and the recorded ABI, in every dialect.
 //!
-//! Nothing is linked or run: `-fsyntax-only`, many files a call. `abi.json` gives the numbers.
+//! Nothing is linked, and next to nothing run: `-fsyntax-only`, many files a call. `abi.json` gives the numbers.
+
+#![allow(missing_docs)]
+
+mod assertions;
+mod decided;
+mod dialect;
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use serde_json::Value;
+use dialect::{ALL, Dialect, LINUX, Model};
 
 const INCLUDE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../bpfdev/include");
 const BODY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/c/header_use.h");
 const PC_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../bpfdev/dist/bpfdev.pc.in");
-const ABI: &str = include_str!("../abi.json");
 const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
 /// What both of our `#error` lines say.
 const REFUSAL: &str = "include them in separate source files";
@@ -63,29 +67,6 @@ const ORDERS: &[&[&str]] = &[
     &["linux/if.h", "linux/filter.h", "pcap.h", "net/bpf.h"],
 ];
 
-/// In abi.json for FreeBSD, but not offered by the header: no device of ours answers it yet.
-const NOT_OFFERED: &[&str] = &[
-    "BIOCGETBUFMODE",
-    "BIOCSETBUFMODE",
-    "BIOCGETZMAX",
-    "BIOCROTZBUF",
-    "BIOCSETZBUF",
-    "BIOCGTSTAMP",
-    "BIOCSTSTAMP",
-    "BIOCSETVLANPCP",
-    "BIOCGETIFLIST",
-    "BPF_BUFMODE_BUFFER",
-    "BPF_BUFMODE_ZBUF",
-    "BPF_T_MICROTIME",
-    "BPF_T_NANOTIME",
-    "BPF_T_BINTIME",
-    "BPF_T_NONE",
-    "BPF_T_FAST",
-    "BPF_T_MONOTONIC",
-    "BPF_T_FORMAT_MASK",
-    "BPF_T_FLAG_MASK",
-];
-
 /// An empty directory of this test alone.
 fn scratch(test: &str) -> PathBuf {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("header-{test}"));
@@ -133,23 +114,45 @@ fn includes(headers: &[&str]) -> String {
     headers.iter().fold(String::new(), |text, header| text + &format!("#include <{header}>\n"))
 }
 
+/// The compiler's call for these files in this dialect.
+#[track_caller]
+fn accepts_as(dialect: Dialect, compiler: &Compiler, flags: &[&str], files: &[PathBuf]) {
+    let package = if flags.contains(&"-m32") { "gcc-multilib" } else { compiler.package };
+    accepts(compiler.name, package, &[dialect.flags, flags].concat(), files);
+}
+
 #[test]
 fn every_order_of_includes_compiles_without_a_warning() {
     let dir = scratch("orders");
-    for compiler in &COMPILERS {
-        let (mut plain, mut with_pcap) = (Vec::new(), Vec::new());
-        for headers in ORDERS {
-            let file = dir.join(format!("{}.{}", headers.join("+").replace('/', "_"), compiler.suffix));
-            write(&file, &format!("{}#include \"{BODY}\"\n", includes(headers)));
-            let needs_u_int = headers.iter().any(|header| header.starts_with("pcap"));
-            if needs_u_int { &mut with_pcap } else { &mut plain }.push(file);
+    // a compiler a thread: it is their time that is spent here
+    std::thread::scope(|scope| {
+        for compiler in &COMPILERS {
+            let dir = &dir;
+            scope.spawn(move || every_order_of_includes(compiler, dir));
         }
-        for standard in compiler.standards {
+    });
+}
+
+fn every_order_of_includes(compiler: &Compiler, dir: &Path) {
+    let (mut plain, mut with_pcap) = (Vec::new(), Vec::new());
+    for headers in ORDERS {
+        let name = format!("{}-{}.{}", compiler.name, headers.join("+").replace('/', "_"), compiler.suffix);
+        let file = dir.join(name);
+        write(&file, &format!("{}#include \"{BODY}\"\n", includes(headers)));
+        let needs_u_int = headers.iter().any(|header| header.starts_with("pcap"));
+        if needs_u_int { &mut with_pcap } else { &mut plain }.push(file);
+    }
+    // macos-private has all of macos
+    for dialect in ALL.into_iter().filter(|dialect| dialect.name != "macos") {
+        // what differs between dialects is written in the same C: the strictest and the laxest level will do
+        let (first, last) = (compiler.standards[0], compiler.standards[compiler.standards.len() - 1]);
+        let ends: &[&str] = if compiler.suffix == "c" { &[first, last] } else { &[first] };
+        let standards = if dialect.is_linux() { compiler.standards } else { ends };
+        for standard in standards {
             let std = format!("-std={standard}");
-            accepts(compiler.name, compiler.package, &[&std], &plain);
+            accepts_as(dialect, compiler, &[&std], &plain);
             // <pcap.h> itself uses u_int, which glibc hides in a strictly conforming mode.
-            let flags = [std.as_str(), "-D_DEFAULT_SOURCE"];
-            accepts(compiler.name, compiler.package, &flags, &with_pcap);
+            accepts_as(dialect, compiler, &[&std, "-D_DEFAULT_SOURCE"], &with_pcap);
         }
     }
 }
@@ -163,6 +166,7 @@ fn macros_shared_with_linux_and_libpcap_have_the_same_text() {
         ("linux/filter.h", "linux-libc-dev"),
         ("linux/bpf_common.h", "linux-libc-dev"),
         ("pcap/bpf.h", "libpcap-dev"),
+        ("pcap/dlt.h", "libpcap-dev"),
     ] {
         let copy = dir.join(name);
         fs::create_dir_all(copy.parent().expect("a parent")).expect("directory");
@@ -177,16 +181,19 @@ fn macros_shared_with_linux_and_libpcap_have_the_same_text() {
             ["net/bpf.h", "linux/filter.h"],
             ["pcap/bpf.h", "net/bpf.h"],
             ["net/bpf.h", "pcap/bpf.h"],
+            ["pcap/dlt.h", "net/dlt.h"],
         ]
         .iter()
         .enumerate()
         {
             let file = dir.join(format!("text{index}.{}", compiler.suffix));
-            let text = format!("#include <sys/types.h>\n{}#include \"{BODY}\"\n", includes(headers));
-            write(&file, &text);
+            let body = if headers[1] == "net/dlt.h" { "" } else { &format!("#include \"{BODY}\"\n") };
+            write(&file, &format!("#include <sys/types.h>\n{}{body}", includes(headers)));
             files.push(file);
         }
-        accepts(compiler.name, compiler.package, &["-I", &copies], &files);
+        for dialect in ALL {
+            accepts_as(dialect, compiler, &["-I", &copies], &files);
+        }
     }
 }
 
@@ -216,141 +223,149 @@ fn linux_bpf_h_is_refused_with_our_words() {
     }
 }
 
-fn freebsd() -> Value {
-    let abi: Value = serde_json::from_str(ABI).expect("abi.json");
-    abi["os"]["freebsd"].clone()
+#[test]
+fn two_dialects_at_once_are_refused_with_our_words() {
+    let dir = scratch("two");
+    for compiler in &COMPILERS {
+        let file = dir.join(format!("two.{}", compiler.suffix));
+        for header in ["net/bpf.h", "net/dlt.h"] {
+            write(&file, &includes(&[header]));
+            let flags = ["-DBPFDEV_ABI_NETBSD", "-DBPFDEV_ABI_OPENBSD"];
+            let said = check(compiler.name, compiler.package, &flags, std::slice::from_ref(&file));
+            assert!(said.contains("more than one BPFDEV_ABI_ define"), "{} {header}\n{said}", compiler.name);
+        }
+    }
 }
 
-fn text<'a>(value: &'a Value, key: &str) -> &'a str {
-    value[key].as_str().unwrap_or_else(|| panic!("abi.json: no {key} in {value}"))
-}
-
-/// Assertions about the header as one source text, for C11 and C++, in one data model.
-fn assertions(ilp32: bool, long_timeval: bool) -> String {
-    let abi = freebsd();
-    let mut c = String::from(
-        "#include <net/bpf.h>\n#include <net/if.h>\n#ifdef __cplusplus\n#define ASSERT(e) static_assert(e, #e)\n\
-         #else\n#define ASSERT(e) _Static_assert(e, #e)\n#endif\n",
-    );
-    let mut line = |text: String| writeln!(c, "{text}").expect("a String takes all");
-    let mut left_out: BTreeSet<&str> = NOT_OFFERED.iter().copied().collect();
-    let mut offered = |name: &str| !left_out.remove(name);
-
-    for ioctl in abi["ioctls"].as_array().expect("ioctls") {
-        let name = text(ioctl, "name");
-        if ioctl["group"] != "B" {
-            if name == "FIONREAD" {
-                line(format!("ASSERT(BIOCFIONREAD == {});", text(ioctl, "linux_value")));
-            }
-            continue;
-        }
-        if let Some(native) = name.strip_suffix("32") {
-            // What a 64-bit kernel calls the request of a 32-bit program, for which it is the native one.
-            if ilp32 && !(native.ends_with("RTIMEOUT") && long_timeval) {
-                line(format!("ASSERT({native} == {});", text(ioctl, "linux_value")));
-            }
-            continue;
-        }
-        if !offered(name) {
-            line(format!("#ifdef {name}\n#error {name} is offered\n#endif"));
-            continue;
-        }
-        let timeval = text(ioctl, "arg_type") == "struct timeval";
-        let value = match name {
-            // sizeof(struct ifreq) is 40 on Linux LP64 and 32 everywhere else.
-            "BIOCSETIF" if !ilp32 => "0x4028426c",
-            "BIOCGETIF" if !ilp32 => "0x8028426b",
-            _ if ilp32 && !ioctl["linux_value_ilp32"].is_null() && !(timeval && long_timeval) => {
-                text(ioctl, "linux_value_ilp32")
-            }
-            _ => text(ioctl, "linux_value"),
-        };
-        line(format!("ASSERT({name} == {value});"));
-    }
-    line("ASSERT(BIOCSSEESENT == BIOCSDIRECTION);\nASSERT(BIOCGSEESENT == BIOCGDIRECTION);".into());
-    line("ASSERT(FIONREAD == 0x541b);\nASSERT(FIONBIO == 0x5421);\nASSERT(FIOASYNC == 0x5452);".into());
-    line(
-        "#if defined(SIOCGIFMEDIA) || defined(BPF_TIMEVAL)\n#error a name that misleads libpcap\n#endif"
-            .into(),
-    );
-    line("ASSERT(sizeof(struct bpf_ifreq) == sizeof(struct ifreq));".into());
-
-    for name in ["bpf_program", "bpf_insn", "bpf_stat", "bpf_version", "bpf_dltlist", "bpf_hdr"] {
-        let mut layout = &abi["structs"][name];
-        if ilp32 && !layout["ilp32"].is_null() {
-            layout = &layout["ilp32"];
-        }
-        line(format!("ASSERT(sizeof(struct {name}) == {});", layout["size"]));
-        for field in layout["fields"].as_array().expect("fields") {
-            let member = text(field, "name");
-            if member != "pad" {
-                line(format!("ASSERT(offsetof(struct {name}, {member}) == {});", field["offset"]));
-                line(format!("ASSERT(sizeof(((struct {name} *)0)->{member}) == {});", field["size"]));
-            }
-        }
-    }
-    let record = &abi["bh_hdrlen"][if ilp32 { "native i386" } else { "bpf_hdr (MICROTIME*, NONE)" }];
-    line(format!("ASSERT(SIZEOF_BPF_HDR == {});", record["kernel_header_bytes"]));
-    line(format!("ASSERT(BPF_ALIGNMENT == {});", record["alignment"]));
-    line(format!("ASSERT(BPF_WORDALIGN(1) == {});\nASSERT(BPF_WORDALIGN(0) == 0);", record["alignment"]));
-
-    for (name, value) in abi["constants"].as_object().expect("constants") {
-        let model = if ilp32 { "BPF_ALIGNMENT" } else { "BPF_ALIGNMENT_ilp32" };
-        if name == model || name == "zbuf_max_pages" {
-            continue; // the other data model's; a rule, not a name
-        }
-        if offered(name) {
-            line(format!("ASSERT({} == {value});", name.trim_end_matches("_ilp32")));
-        } else {
-            line(format!("#ifdef {name}\n#error {name} is offered\n#endif"));
-        }
-    }
-    for (name, value) in abi["dlt"].as_object().expect("dlt") {
-        line(format!("ASSERT({name} == {value});"));
-    }
-    assert!(left_out.is_empty(), "not in abi.json: {left_out:?}");
-    c
+fn standard(compiler: &Compiler) -> &'static str {
+    if compiler.suffix == "c" { "-std=gnu11" } else { "-std=c++17" }
 }
 
 #[test]
 fn numbers_and_layouts_are_those_of_the_recorded_abi() {
     let dir = scratch("abi");
+    let model = if cfg!(target_pointer_width = "32") { Model::Ilp32 } else { Model::Lp64 };
     for compiler in &COMPILERS {
-        let file = dir.join(format!("lp64.{}", compiler.suffix));
-        write(&file, &assertions(cfg!(target_pointer_width = "32"), false));
-        let std = if compiler.suffix == "c" { "-std=gnu11" } else { "-std=c++17" };
-        accepts(compiler.name, compiler.package, &[std], &[file]);
+        for dialect in ALL {
+            let file = dir.join(format!("{}.{}", dialect.name, compiler.suffix));
+            write(&file, &assertions::of(dialect, model));
+            accepts_as(dialect, compiler, &[standard(compiler)], &[file]);
+        }
     }
 }
 
 /// Only x86-64 has a second data model in the same compiler.
 #[cfg(target_arch = "x86_64")]
 #[test]
-fn a_32_bit_program_sees_freebsd_i386() {
+fn a_32_bit_program_sees_the_32_bit_abi() {
     let dir = scratch("ilp32");
     for compiler in &COMPILERS {
-        let std = if compiler.suffix == "c" { "-std=gnu11" } else { "-std=c++17" };
-        let package = format!("{} gcc-multilib", compiler.package);
         // A program with a 64-bit time_t sends a longer timeval, but reads the same records.
-        let times: [&[&str]; 2] = [&[], &["-D_TIME_BITS=64", "-D_FILE_OFFSET_BITS=64"]];
-        for (long_timeval, time) in [false, true].into_iter().zip(times) {
-            let file = dir.join(format!("ilp32-{long_timeval}.{}", compiler.suffix));
-            let text = assertions(true, long_timeval) + &format!("#include \"{BODY}\"\n");
-            write(&file, &text);
-            accepts(compiler.name, &package, &[&["-m32", std], time].concat(), &[file]);
+        for (model, time) in [
+            (Model::Ilp32, &[] as &[&str]),
+            (Model::Ilp32Time64, &["-D_TIME_BITS=64", "-D_FILE_OFFSET_BITS=64"]),
+        ] {
+            for dialect in ALL {
+                let file = dir.join(format!("{}-{model:?}.{}", dialect.name, compiler.suffix));
+                let flags = [&["-m32", standard(compiler)], time].concat();
+                if dialect.is_64_bit_only() {
+                    write(&file, &includes(&["net/bpf.h"]));
+                    let flags = [dialect.flags, &flags[..]].concat();
+                    let said = check(compiler.name, "gcc-multilib", &flags, &[file]);
+                    assert!(said.contains("DragonFly is a 64-bit system"), "{} {said}", compiler.name);
+                } else {
+                    let text = assertions::of(dialect, model) + &format!("#include \"{BODY}\"\n");
+                    write(&file, &text);
+                    accepts_as(dialect, compiler, &flags, &[file]);
+                }
+            }
         }
     }
 }
 
-/// Names defined by one header, as the preprocessor sees them.
-fn link_types(header: &str, dir: &Path) -> BTreeSet<String> {
-    let file = dir.join(format!("{}.c", header.replace('/', "_")));
+#[test]
+fn a_dialects_link_types_stand_whatever_pcap_h_said_before_or_says_after() {
+    let dir = scratch("dlt-order");
+    for dialect in ALL.into_iter().filter(|&dialect| dialect != LINUX) {
+        let mut files = Vec::new();
+        for (order, headers) in [
+            ("alone", &["net/dlt.h"] as &[&str]),
+            ("before", &["pcap.h", "net/bpf.h"]),
+            ("after", &["net/bpf.h", "pcap.h", "pcap/dlt.h"]),
+        ] {
+            let file = dir.join(format!("{}-{order}.c", dialect.name));
+            write(&file, &(includes(headers) + &assertions::link_types(dialect)));
+            files.push(file);
+        }
+        accepts("gcc", "gcc libpcap-dev", &[dialect.flags, &["-std=gnu11"]].concat(), &files);
+    }
+}
+
+#[test]
+fn a_dialect_defines_no_name_that_its_system_does_not_have() {
+    let dir = scratch("names");
+    for dialect in ALL {
+        let known = decided::names(dialect);
+        let ours = names_defined_by("net/bpf.h", dialect, &dir);
+        let ours = ours.iter().filter(|name| {
+            ["BIOC", "OBIOC", "DLT_", "BPF_D_", "BPF_T_", "BPF_F_", "BPF_DIRECTION", "BPF_FILDROP"]
+                .iter()
+                .any(|prefix| name.starts_with(prefix))
+        });
+        let strange: Vec<_> = ours.filter(|name| !known.contains(name.as_str())).collect();
+        assert!(strange.is_empty(), "{}: {strange:?}", dialect.name);
+    }
+}
+
+#[test]
+fn bintime_is_converted_as_freebsd_does() {
+    let dir = scratch("bintime");
+    let (source, program) = (dir.join("bintime.c"), dir.join("bintime"));
+    // A half is exact; the last fraction of a second rounds down, and must not become the next second.
+    write(
+        &source,
+        r#"#include <net/bpf.h>
+#include <stdio.h>
+int main(void)
+{
+	struct bintime half = { 5, (uint64_t)1 << 63 }, last = { 6, ~(uint64_t)0 };
+	struct timespec ts;
+	struct timeval tv;
+	bintime2timespec(&half, &ts);
+	bintime2timeval(&half, &tv);
+	printf("%ld.%09ld %ld.%06ld ", (long)ts.tv_sec, ts.tv_nsec, (long)tv.tv_sec, (long)tv.tv_usec);
+	bintime2timespec(&last, &ts);
+	bintime2timeval(&last, &tv);
+	printf("%ld.%09ld %ld.%06ld", (long)ts.tv_sec, ts.tv_nsec, (long)tv.tv_sec, (long)tv.tv_usec);
+	return 0;
+}
+"#,
+    );
+    let mut cc = Command::new("cc");
+    let output = run(cc.args(WARNINGS).args(["-I", INCLUDE, "-o"]).arg(&program).arg(&source), "gcc");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = run(&mut Command::new(&program), "gcc");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(said, "5.500000000 5.500000 6.999999999 6.999999");
+}
+
+/// Macros defined after a header was included, as the preprocessor sees them, without those that take arguments.
+fn names_defined_by(header: &str, dialect: Dialect, dir: &Path) -> BTreeSet<String> {
+    let file = dir.join(format!("{}-{}.c", dialect.name, header.replace('/', "_")));
     write(&file, &includes(&[header]));
-    let output = run(Command::new("gcc").args(["-E", "-dM", "-I", INCLUDE]).arg(&file), "gcc libpcap-dev");
+    let mut gcc = Command::new("gcc");
+    let output =
+        run(gcc.args(["-E", "-dM", "-I", INCLUDE]).args(dialect.flags).arg(&file), "gcc libpcap-dev");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let list = String::from_utf8_lossy(&output.stdout).into_owned();
     let names = list.lines().filter_map(|line| line.strip_prefix("#define ")?.split(' ').next());
-    names.filter(|name| name.starts_with("DLT_") && !name.contains('(')).map(str::to_owned).collect()
+    names.filter(|name| !name.contains('(')).map(str::to_owned).collect()
+}
+
+/// Of these, link types.
+fn link_types(header: &str, dir: &Path) -> BTreeSet<String> {
+    let names = names_defined_by(header, LINUX, dir);
+    names.into_iter().filter(|name| name.starts_with("DLT_")).collect()
 }
 
 #[test]
@@ -377,11 +392,12 @@ fn link_types_agree_with_libpcap() {
 #[test]
 fn pkg_config_finds_the_installed_headers() {
     let prefix = scratch("pc");
-    for from in ["net/bpf.h", "net/dlt.h", "linux/bpf.h"] {
-        let to = prefix.join("include/bpfdev").join(from);
-        fs::create_dir_all(to.parent().expect("a parent")).expect("directory");
-        fs::copy(Path::new(INCLUDE).join(from), &to).unwrap_or_else(|error| panic!("{from}: {error}"));
-    }
+    let mut cp = Command::new("cp");
+    let copied = run(cp.arg("-r").arg(INCLUDE).arg(prefix.join("include")), "coreutils");
+    assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+    fs::rename(prefix.join("include"), prefix.join("installed")).expect("rename");
+    fs::create_dir(prefix.join("include")).expect("directory");
+    fs::rename(prefix.join("installed"), prefix.join("include/bpfdev")).expect("rename");
     let template = fs::read_to_string(PC_IN).expect("bpfdev.pc.in");
     let filled = template
         .replace("@PREFIX@", &prefix.to_string_lossy())
