@@ -4,14 +4,16 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bpfdev_core::abi::{Call, Request, Response};
+use bpfdev_core::abi::{Abi, Call, Request, Response};
 use bpfdev_core::errno::Errno;
-use bpfdev_core::file::{Caller, Drained, Interest, OpenFile, PendingRead, ReadStep, Step, Task, Wants};
+use bpfdev_core::file::{
+    Caller, Drained, Interest, OpenFile, Opened, PendingRead, ReadStep, Step, Task, Wants,
+};
 use bpfdev_core::time::Moment;
 
 use super::caller::Attached;
 use super::pump::{Feed, Watch};
-use super::session::Ports;
+use super::session::{NewFile, Ports};
 use super::wire::{POLL_SCHEDULE_NOTIFY, PollIn, ReadIn};
 
 /// A tap without a descriptor is asked after so long.
@@ -80,8 +82,8 @@ struct Sleeper {
     piece: usize,
 }
 
-/// What an open file takes of a limit; dropping it gives that back.
-pub type Room = Box<dyn std::fmt::Debug + Send>;
+/// What an open file has that others cannot have meanwhile; dropping it gives that back.
+pub type Share = Box<dyn std::fmt::Debug + Send>;
 
 /// One open file.
 #[derive(Debug)]
@@ -100,16 +102,18 @@ pub struct File {
     feed: Feed,
     /// The namespace it was attached in.
     pub attached: Attached,
+    /// Given back when the file is released.
+    _claim: Share,
     /// Given back when all of the file is closed.
-    room: Room,
+    room: Share,
     pub span: tracing::Span,
 }
 
 impl File {
-    pub fn new(key: u64, open: OpenFile, room: Room, span: tracing::Span) -> File {
+    pub fn new(key: u64, new: NewFile, span: tracing::Span) -> File {
         File {
             key,
-            open,
+            open: OpenFile::new(new.abi, Opened::new(new.write_only)),
             sleepers: VecDeque::new(),
             queue: VecDeque::new(),
             polled: None,
@@ -117,9 +121,15 @@ impl File {
             rest: None,
             feed: Feed::default(),
             attached: Attached::default(),
-            room,
+            _claim: new.claim,
+            room: new.room,
             span,
         }
+    }
+
+    /// The dialect it speaks.
+    pub fn abi(&self) -> &'static Abi {
+        self.open.descriptor().abi()
     }
 
     /// Moves packets in, and answers whoever sleeps as soon as there is something for it; gives their number as the

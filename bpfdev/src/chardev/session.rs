@@ -10,12 +10,12 @@ use bpfdev_core::abi::arg::NoMemory;
 use bpfdev_core::abi::{Abi, CallerMemory, Op, Request, Response};
 use bpfdev_core::backend::{Network, TapError};
 use bpfdev_core::errno::Errno;
-use bpfdev_core::file::{Caller, Finished, OpenFile, Opened, Task};
+use bpfdev_core::file::{Caller, Finished, Task};
 use bpfdev_core::time::{Clock, Moment};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::caller::{Attached, CallerNetwork, Memory, Place, Seldom};
-use super::file::{File, Ioctl, Req, Room};
+use super::file::{File, Ioctl, Req, Share};
 use super::helper::{Helpers, Limits, Outbox};
 use super::pump::Pump;
 use super::wire::{self, Channel, Header, IOCTL_32BIT, IOCTL_DIR, IoctlIn, PollIn, ReadIn, WriteIn, opcode};
@@ -23,8 +23,6 @@ use super::wire::{self, Channel, Header, IOCTL_32BIT, IOCTL_DIR, IoctlIn, PollIn
 /// What a session is made of.
 #[derive(Clone)]
 pub struct Config {
-    /// The dialect of its files.
-    pub abi: &'static Abi,
     /// Where taps come from.
     pub network: Arc<dyn Network>,
     /// The clock that packets' arrivals are stamped with too.
@@ -35,6 +33,19 @@ pub struct Config {
     pub max_piece: usize,
     /// Size of a page, bytes.
     pub page: usize,
+}
+
+/// A file that was opened.
+#[derive(Debug)]
+pub struct NewFile {
+    /// The dialect of its node.
+    pub abi: &'static Abi,
+    /// O_WRONLY.
+    pub write_only: bool,
+    /// What it keeps others from, until it is released.
+    pub claim: Share,
+    /// What it takes of a limit, until all of it is closed, which may be a while after its release.
+    pub room: Share,
 }
 
 /// What helpers hand back.
@@ -199,14 +210,13 @@ impl Session {
         self.files.len()
     }
 
-    /// A file is open, `fh` its number; to be called before the reply to its OPEN leaves. `room` is dropped when all of
-    /// it is closed, which may be a while after its release.
-    pub fn opened(&mut self, fh: u64, header: &Header, room: Room) {
+    /// A file is open, `fh` its number; to be called before the reply to its OPEN leaves.
+    pub fn opened(&mut self, fh: u64, header: &Header, new: NewFile) {
         let interface = tracing::field::Empty;
-        let span = tracing::info_span!("file", fh, pid = header.pid, uid = header.uid, interface);
+        let abi = new.abi.name;
+        let span = tracing::info_span!("file", fh, abi, pid = header.pid, uid = header.uid, interface);
         tracing::debug!(parent: &span, "opened");
-        self.files
-            .insert(fh, File::new(fh, OpenFile::new(self.ports.config.abi, Opened::new(false)), room, span));
+        self.files.insert(fh, File::new(fh, new, span));
     }
 
     /// The file was closed for the last time. `false`: it is not one of ours.
@@ -275,7 +285,10 @@ impl Session {
         if ioctl.flags & IOCTL_DIR != 0 {
             return self.ports.channel.fail(unique, Errno::NoTty);
         }
-        let Some(call) = self.ports.config.abi.decode(ioctl.cmd) else {
+        let Some(file) = self.files.get(&ioctl.fh) else {
+            return self.ports.channel.fail(unique, Errno::BadF);
+        };
+        let Some(call) = file.abi().decode(ioctl.cmd) else {
             return self.ports.channel.fail(unique, Errno::Inval);
         };
         let caller = Caller {
@@ -301,9 +314,6 @@ impl Session {
                 Ok(request) => self.apply(ioctl.fh, Req::Ioctl { ioctl, request }),
                 Err(errno) => self.ports.channel.fail(unique, errno),
             };
-        }
-        if !self.files.contains_key(&ioctl.fh) {
-            return self.ports.channel.fail(unique, Errno::BadF);
         }
         if header.pid == 0 {
             static SAID: Seldom = Seldom::new();
@@ -421,6 +431,9 @@ fn fetch_request(ioctl: &mut Ioctl) -> Result<Request, Errno> {
         // A number that the kernel reads as output only: it copied nothing in.
         ioctl.arg.resize(wanted, 0);
         memory.read(ioctl.address, &mut ioctl.arg)?;
+    }
+    if ioctl.caller.ilp32 {
+        ioctl.call.widen(&mut ioctl.arg);
     }
     ioctl.call.parse(&ioctl.arg, &mut memory)
 }

@@ -23,9 +23,10 @@ use crate::fuse::{
 
 /// Serve the device until SIGTERM or SIGINT
 ///
-/// Mounts a directory with the nodes bpf and bpf0 to bpf15, each of which gives every open(2) a descriptor of its
-/// own, and makes symlinks to them in /dev. A name there that is not ours is never replaced. Interfaces are those of
-/// the network namespace of the thread that issues BIOCSETIF.
+/// Mounts a directory with the nodes of the device of --abi (bpf, bpf0, …: those that system has), and makes symlinks
+/// to them in /dev. A name there that is not ours is never replaced. The directories freebsd, netbsd, openbsd, dragonfly
+/// and macos below it have the nodes of these systems, each speaking its own dialect. Interfaces are those of the network
+/// namespace of the thread that issues BIOCSETIF.
 #[derive(Debug, clap::Args)]
 pub struct ServeArgs {
     /// Directory to mount on, made if it is missing
@@ -37,7 +38,7 @@ pub struct ServeArgs {
     /// Make no symlinks
     #[arg(long)]
     no_link: bool,
-    /// The dialect of the device: linux (FreeBSD's layout and requests), freebsd, netbsd or netbsd7
+    /// The dialect of the top-level nodes: linux (FreeBSD's layout and requests), freebsd, netbsd, netbsd7, openbsd, dragonfly or macos
     #[arg(long, value_name = "DIALECT", default_value = "linux", value_parser = dialect)]
     abi: &'static Abi,
     /// Permissions of the nodes, octal [default: 0600, with --group 0660]

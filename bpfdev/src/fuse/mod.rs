@@ -1,12 +1,14 @@
-//! The FUSE front end: a mounted directory whose nodes are /dev/bpf.
+//! The FUSE front end: a mounted directory whose nodes are /dev/bpf, and one below it for each system.
 //!
 //! [`Daemon::start`] mounts and serves until it is stopped or dropped:
 //! the character plane ([`crate::chardev`]) on one thread, the directory by fuser on another.
 
+mod inodes;
 mod mount;
 mod mux;
-mod names;
 mod namespace;
+mod nodes;
+mod opens;
 
 use std::error::Error;
 use std::fmt;
@@ -28,7 +30,8 @@ use crate::chardev::wire::Channel;
 use mount::{Links, Mount};
 pub use mux::End;
 use mux::Mux;
-use namespace::{Access, Namespace, Opens};
+use namespace::{Access, Namespace};
+use opens::Opens;
 
 /// Where the device is mounted unless told otherwise.
 pub const DEFAULT_MOUNT: &str = "/dev/bpfdev";
@@ -46,7 +49,7 @@ pub struct ServeOptions {
     pub mount: PathBuf,
     /// The directory for the symlinks `bpf`, `bpf0`, …; `None` makes none.
     pub link: Option<PathBuf>,
-    /// The dialect.
+    /// The dialect of the top-level nodes, to which the symlinks lead.
     pub abi: &'static Abi,
     /// Permissions of the nodes.
     pub mode: u16,
@@ -163,6 +166,7 @@ impl Error for ServeError {
 pub struct Daemon {
     links: Option<Links>,
     mount: Mount,
+    abi: &'static Abi,
     stop: Arc<EventFd>,
     ended: Arc<EventFd>,
     character: Option<JoinHandle<io::Result<End>>>,
@@ -198,7 +202,6 @@ impl Daemon {
             .map_err(|e| failed("serve")(e.into()))?;
         let opens = Opens::new(options.max_open);
         let config = Config {
-            abi: options.abi,
             network: options.network.clone(),
             clock: options.clock.clone(),
             helpers: options.helpers,
@@ -219,8 +222,15 @@ impl Daemon {
         let character =
             thread::Builder::new().name("bpf".into()).spawn(serve).map_err(failed("start a thread for"))?;
         // From here on dropping the daemon ends what has begun.
-        let mut daemon =
-            Daemon { links: None, mount, stop, ended, character: Some(character), directory: None };
+        let mut daemon = Daemon {
+            links: None,
+            mount,
+            abi: options.abi,
+            stop,
+            ended,
+            character: Some(character),
+            directory: None,
+        };
         let access = Access {
             mode: options.mode,
             uid: nix::unistd::geteuid().as_raw(),
@@ -228,12 +238,12 @@ impl Daemon {
         };
         let mut config = fuser::Config::default();
         config.n_threads = Some(1);
-        let directory =
-            fuser::Session::from_fd(Namespace::new(access, opens), fusers, fuser::SessionACL::All, config);
+        let namespace = Namespace::new(options.abi, access, opens);
+        let directory = fuser::Session::from_fd(namespace, fusers, fuser::SessionACL::All, config);
         let directory = directory.and_then(fuser::Session::spawn).map_err(failed("serve the directory"))?;
         daemon.directory = Some(directory);
         if let Some(link) = &options.link {
-            daemon.links = Some(Links::make(link, daemon.mount.dir())?);
+            daemon.links = Some(Links::make(link, daemon.mount.dir(), options.abi)?);
         }
         tracing::info!(mount = %daemon.mount.dir().display(), abi = options.abi.name, "serving");
         Ok(daemon)
@@ -244,9 +254,14 @@ impl Daemon {
         self.mount.dir()
     }
 
-    /// The node a program opens.
+    /// The node a program opens first.
     pub fn node(&self) -> PathBuf {
-        self.mount.dir().join(names::CLONE)
+        self.mount.dir().join(nodes::first_name(self.abi))
+    }
+
+    /// The directories that have nodes of a dialect of their own, by its name.
+    pub fn directories(&self) -> impl Iterator<Item = (&'static str, PathBuf)> {
+        nodes::DIRECTORIES.iter().map(|abi| (abi.name, self.mount.dir().join(abi.name)))
     }
 
     /// The symlinks that lead to the nodes.

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use super::{Cure, ServeError, names};
+use bpfdev_core::abi::Abi;
+
+use super::{Cure, ServeError, nodes};
 
 /// Where the kernel's end of FUSE is.
 const DEV_FUSE: &str = "/dev/fuse";
@@ -118,11 +120,11 @@ fn clean_stale(dir: &Path) -> Result<(), ServeError> {
     Ok(())
 }
 
-/// Another daemon serves there: a mount point, on which our node is.
+/// Another daemon serves there: a mount point, on which our directories are.
 fn serves_already(dir: &Path) -> bool {
     let device = |path: &Path| fs::symlink_metadata(path).map(|meta| meta.dev()).ok();
     let is_mount_point = dir.parent().is_some_and(|parent| device(parent) != device(dir));
-    is_mount_point && dir.join(names::CLONE).exists()
+    is_mount_point && nodes::DIRECTORIES.iter().all(|abi| dir.join(abi.name).is_dir())
 }
 
 /// Symlinks to the nodes. Dropping them removes those that are still ours.
@@ -132,13 +134,15 @@ pub struct Links {
 }
 
 impl Links {
-    /// Makes `dir/bpf`, `dir/bpf0`, … point to the nodes in `mount`. What is there and is not ours stays, and is said.
+    /// Makes `dir/bpf`, `dir/bpf0`, … point to the nodes in `mount`, which speak `abi`. What is there and is not ours
+    /// stays, and is said. Nodes that are made later have theirs already (ENOENT until then, as without it): who opens the
+    /// last of macOS's and then looks for the next must find it at once.
     ///
     /// # Errors
     /// A link that cannot be made for another reason.
-    pub fn make(dir: &Path, mount: &Path) -> Result<Links, ServeError> {
+    pub fn make(dir: &Path, mount: &Path, abi: &Abi) -> Result<Links, ServeError> {
         let mut links = Links::default();
-        for name in names::all() {
+        for name in nodes::every_name(abi) {
             let (link, target) = (dir.join(&name), mount.join(&name));
             match symlink(&target, &link) {
                 Ok(()) => {}
@@ -204,10 +208,11 @@ mod tests {
         fs::write(scratch.0.join("bpf"), "foreign").unwrap();
         symlink("/elsewhere/bpf1", scratch.0.join("bpf1")).unwrap();
         symlink(mount.join("bpf2"), scratch.0.join("bpf2")).unwrap(); // left by a crash
-        let links = Links::make(&scratch.0, &mount).unwrap();
+        let linux = &bpfdev_core::abi::linux::LINUX;
+        let links = Links::make(&scratch.0, &mount, linux).unwrap();
         assert_eq!(fs::read_to_string(scratch.0.join("bpf")).unwrap(), "foreign");
         assert_eq!(fs::read_link(scratch.0.join("bpf0")).unwrap(), mount.join("bpf0"));
-        assert_eq!(links.paths().count(), names::all().count() - 2);
+        assert_eq!(links.paths().count(), nodes::every_name(linux).count() - 2);
         drop(links);
         let mut left: Vec<_> = fs::read_dir(&scratch.0)
             .unwrap()

@@ -13,8 +13,9 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::eventfd::EventFd;
 use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 
-use super::namespace::{MAX_WRITE, Opens, Room};
-use crate::chardev::session::Session;
+use super::namespace::MAX_WRITE;
+use super::opens::Opens;
+use crate::chardev::session::{NewFile, Session};
 use crate::chardev::wire::{self, Header, OUT_HEADER, opcode};
 
 /// Beside what is written, a message has headers; the kernel insists on room for both.
@@ -233,7 +234,14 @@ impl Mux {
         // The file is there before anybody can use it.
         let opened = self.opening.remove(&unique).filter(|_| error == 0).and_then(|header| {
             let fh = wire::first_u64(message.get(OUT_HEADER..)?)?;
-            self.session.opened(fh, &header, Box::new(Room::taken(&self.opens)));
+            let opening = self.opens.take(fh)?;
+            let file = NewFile {
+                abi: opening.abi,
+                write_only: opening.write_only,
+                claim: Box::new(opening.claim),
+                room: Box::new(opening.room),
+            };
+            self.session.opened(fh, &header, file);
             Some(fh)
         });
         if let Err(error) = self.session.channel().forward(message) {

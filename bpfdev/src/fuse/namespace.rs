@@ -1,21 +1,26 @@
-//! The namespace plane: a directory with the nodes in it, served by fuser.
+//! The namespace plane: directories with the nodes in them, served by fuser.
 //!
-//! Nothing here blocks or touches a descriptor: a file is opened by giving it a number; the character plane makes the
-//! descriptor when the reply to OPEN passes it.
+//! The top has the nodes of one dialect, and a directory for each of [`nodes::DIRECTORIES`]; each of these directories is a
+//! device of its own. Nothing here blocks or touches a descriptor: a file is opened by giving it a number; the character
+//! plane makes the descriptor when the reply to OPEN passes it.
 
 use std::ffi::OsStr;
 use std::io;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use fuser::{
     BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
-    KernelConfig, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyDirectory, ReplyEmpty, ReplyEntry,
-    ReplyOpen, Request, TimeOrNow,
+    KernelConfig, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyDirectory, ReplyEmpty,
+    ReplyEntry, ReplyOpen, Request, TimeOrNow,
 };
 
-use super::names;
+use bpfdev_core::abi::Abi;
+
+use super::inodes::{Inode, Inodes};
+use super::nodes::{self, Device};
+use super::opens::{Opening, Opens};
 
 /// Largest piece of a read(2) or write(2), bytes: what the kernel takes by default (fs.fuse.max_pages_limit).
 pub const MAX_WRITE: u32 = 1 << 20;
@@ -31,51 +36,12 @@ const OPEN_FLAGS: FopenFlags = FopenFlags::FOPEN_DIRECT_IO
 /// Nothing is cached: each lookup makes its own inode.
 const TTL: Duration = Duration::ZERO;
 
+/// The inode of the top; the directories below have the numbers after it.
 const ROOT: u64 = 1;
-/// Every inode from here on is a node; each LOOKUP gives the next, so each open has its own size and locks.
-const FIRST_NODE: u64 = 1 << 32;
 
-/// Open files, counted by both planes.
-#[derive(Debug)]
-pub struct Opens {
-    live: AtomicUsize,
-    max: usize,
-}
-
-impl Opens {
-    /// None open, at most `max`.
-    pub fn new(max: usize) -> Arc<Opens> {
-        Arc::new(Opens { live: AtomicUsize::new(0), max })
-    }
-
-    fn take(&self) -> bool {
-        let more = |live| (live < self.max).then_some(live + 1);
-        self.live.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
-    }
-
-    /// One file less: it was released, or could not be opened after all.
-    pub fn give_back(&self) {
-        let less = |live: usize| Some(live.saturating_sub(1));
-        let _ = self.live.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-    }
-}
-
-/// The room of one open file, from its OPEN until the last of it is closed.
-#[derive(Debug)]
-pub struct Room(Arc<Opens>);
-
-impl Room {
-    /// The room that the file's OPEN took.
-    pub fn taken(opens: &Arc<Opens>) -> Room {
-        Room(opens.clone())
-    }
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        self.0.give_back();
-    }
-}
+/// RELEASE is one of the requests that the kernel holds back when there are too many. A node with one opener is busy until
+/// it comes, so there may be as many as files.
+const MAX_BACKGROUND: u16 = 1024;
 
 /// Who may open the nodes. chmod(1) and chown(1) on any of them change all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,23 +54,27 @@ pub struct Access {
     pub gid: u32,
 }
 
-/// The directory.
+/// The directories.
 #[derive(Debug)]
 pub struct Namespace {
     access: Mutex<Access>,
     made: SystemTime,
-    next_node: AtomicU64,
+    /// The top's device first, then those of [`nodes::DIRECTORIES`].
+    devices: Vec<Arc<Device>>,
+    inodes: Mutex<Inodes>,
     next_file: AtomicU64,
     opens: Arc<Opens>,
 }
 
 impl Namespace {
-    /// A directory whose nodes have these permissions.
-    pub fn new(access: Access, opens: Arc<Opens>) -> Namespace {
+    /// Nodes with these permissions, those of `top` in the top directory.
+    pub fn new(top: &'static Abi, access: Access, opens: Arc<Opens>) -> Namespace {
+        let devices = std::iter::once(top).chain(nodes::DIRECTORIES).map(Device::new).collect();
         Namespace {
             access: Mutex::new(access),
             made: SystemTime::now(),
-            next_node: AtomicU64::new(FIRST_NODE),
+            devices,
+            inodes: Mutex::new(Inodes::new()),
             next_file: AtomicU64::new(1),
             opens,
         }
@@ -114,55 +84,108 @@ impl Namespace {
         self.access.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn attr(&self, ino: u64) -> FileAttr {
+    fn inodes(&self) -> MutexGuard<'_, Inodes> {
+        self.inodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The place of a directory's device.
+    fn directory(&self, ino: INodeNo) -> Option<usize> {
+        let place = usize::try_from(ino.0.checked_sub(ROOT)?).ok()?;
+        (place < self.devices.len()).then_some(place)
+    }
+
+    fn attr(&self, ino: INodeNo) -> Option<FileAttr> {
+        if let Some(place) = self.directory(ino) {
+            let below = if place == 0 { nodes::DIRECTORIES.len() } else { 0 };
+            return Some(self.directory_attr(ino, u32::try_from(2 + below).unwrap_or(2)));
+        }
+        self.inodes().get(ino.0).map(|inode| self.node_attr(ino, inode))
+    }
+
+    fn directory_attr(&self, ino: INodeNo, nlink: u32) -> FileAttr {
+        FileAttr { kind: FileType::Directory, perm: 0o755, gid: 0, nlink, ..self.any_attr(ino) }
+    }
+
+    fn node_attr(&self, ino: INodeNo, inode: &Inode) -> FileAttr {
+        // The newest number the character plane has told: it asks for this only after telling it.
+        FileAttr { size: inode.size.load(Ordering::SeqCst), ..self.any_attr(ino) }
+    }
+
+    fn any_attr(&self, ino: INodeNo) -> FileAttr {
         let access = *self.access();
-        let (kind, perm, uid, gid, nlink) = match ino {
-            ROOT => (FileType::Directory, 0o755, access.uid, 0, 2),
-            _ => (FileType::RegularFile, access.mode, access.uid, access.gid, 1),
-        };
         FileAttr {
-            ino: INodeNo(ino),
+            ino,
             size: 0,
             blocks: 0,
             atime: self.made,
             mtime: self.made,
             ctime: self.made,
             crtime: self.made,
-            kind,
-            perm,
-            nlink,
-            uid,
-            gid,
+            kind: FileType::RegularFile,
+            perm: access.mode,
+            nlink: 1,
+            uid: access.uid,
+            gid: access.gid,
             rdev: 0,
             blksize: 4096,
             flags: 0,
         }
     }
+
+    /// The inode a name stands for in a directory: another each time, where it is a node's.
+    fn entry(&self, request: &Request, parent: INodeNo, name: &str) -> Result<(FileAttr, Generation), Errno> {
+        let place = self.directory(parent).ok_or(Errno::ENOENT)?;
+        if place == 0
+            && let Some(below) = nodes::DIRECTORIES.iter().position(|abi| abi.name == name)
+        {
+            let ino = INodeNo(ROOT + 1 + below as u64);
+            return Ok((self.directory_attr(ino, 2), Generation(0)));
+        }
+        let minor = self.devices.get(place).and_then(|device| device.find(name)).ok_or(Errno::ENOENT)?;
+        let (number, inode) = self.inodes().add(place, minor).ok_or(Errno::ENFILE)?;
+        Ok((self.node_attr(INodeNo(number), &inode), Generation(inode.generation)))
+    }
+
+    /// Opens a node's inode; gives the number of the file.
+    fn open_node(&self, ino: INodeNo, flags: OpenFlags) -> Result<u64, Errno> {
+        let inode = self.inodes().get(ino.0).cloned().ok_or(Errno::EISDIR)?;
+        let device = self.devices.get(inode.device).ok_or(Errno::ENXIO)?;
+        let claim = device.open(inode.minor)?;
+        let room = self.opens.room().ok_or(Errno::EMFILE)?;
+        let fh = self.next_file.fetch_add(1, Ordering::Relaxed);
+        let write_only = flags.acc_mode() == OpenAccMode::O_WRONLY;
+        let opening = Opening { abi: device.abi, write_only, inode: ino.0, size: inode.size, claim, room };
+        self.opens.put(fh, opening);
+        Ok(fh)
+    }
 }
 
 impl Filesystem for Namespace {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        match config.set_max_write(MAX_WRITE) {
-            Ok(_) => Ok(()),
-            Err(nearest) => {
-                Err(io::Error::other(format!("max_write of {MAX_WRITE} refused, {nearest} offered")))
-            }
+        let refused = |what: &str, nearest| io::Error::other(format!("{what} refused, {nearest} offered"));
+        config.set_max_write(MAX_WRITE).map_err(|nearest| refused("max_write", nearest))?;
+        config
+            .set_max_background(MAX_BACKGROUND)
+            .map_err(|nearest| refused("max_background", nearest.into()))?;
+        Ok(())
+    }
+
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        match name.to_str().ok_or(Errno::ENOENT).and_then(|name| self.entry(request, parent, name)) {
+            Ok((attr, generation)) => reply.entry(&TTL, &attr, generation),
+            Err(errno) => reply.error(errno),
         }
     }
 
-    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        if parent.0 != ROOT || !name.to_str().is_some_and(names::is_node) {
-            return reply.error(Errno::ENOENT);
-        }
-        let node = self.next_node.fetch_add(1, Ordering::Relaxed);
-        reply.entry(&TTL, &self.attr(node), Generation(0));
+    fn forget(&self, _: &Request, ino: INodeNo, lookups: u64) {
+        self.inodes().forget(ino.0, lookups);
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        if ino.0 != ROOT && ino.0 < FIRST_NODE {
-            return reply.error(Errno::ENOENT);
+        match self.attr(ino) {
+            Some(attr) => reply.attr(&TTL, &attr),
+            None => reply.error(Errno::ENOENT),
         }
-        reply.attr(&TTL, &self.attr(ino.0));
     }
 
     // The kernel has checked that the caller may (default_permissions). A truncation (`>`) changes nothing.
@@ -184,7 +207,7 @@ impl Filesystem for Namespace {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        if ino.0 == ROOT && (mode.is_some() || uid.is_some() || gid.is_some()) {
+        if self.directory(ino).is_some() && (mode.is_some() || uid.is_some() || gid.is_some()) {
             return reply.error(Errno::EPERM);
         }
         {
@@ -195,29 +218,32 @@ impl Filesystem for Namespace {
             access.uid = uid.unwrap_or(access.uid);
             access.gid = gid.unwrap_or(access.gid);
         }
-        reply.attr(&TTL, &self.attr(ino.0));
+        match self.attr(ino) {
+            Some(attr) => reply.attr(&TTL, &attr),
+            None => reply.error(Errno::ENOENT),
+        }
     }
 
-    fn open(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        if ino.0 < FIRST_NODE {
-            return reply.error(Errno::EISDIR);
+    fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        match self.open_node(ino, flags) {
+            Ok(fh) => reply.opened(FileHandle(fh), OPEN_FLAGS),
+            Err(errno) => reply.error(errno),
         }
-        if !self.opens.take() {
-            return reply.error(Errno::EMFILE);
-        }
-        let fh = self.next_file.fetch_add(1, Ordering::Relaxed);
-        reply.opened(FileHandle(fh), OPEN_FLAGS);
     }
 
     fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
         reply.ok();
     }
 
-    fn readdir(&self, _: &Request, _: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        let dots = [".", ".."].into_iter().map(|name| (FileType::Directory, name.to_owned()));
-        let nodes = names::all().map(|name| (FileType::RegularFile, name));
+    fn readdir(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let Some(place) = self.directory(ino) else { return reply.error(Errno::ENOTDIR) };
+        let directory = |name: &str| (FileType::Directory, name.to_owned());
+        let below = nodes::DIRECTORIES.iter().map(|abi| abi.name).filter(|_| place == 0);
+        let names = self.devices.get(place).into_iter().flat_map(|device| device.names());
+        let nodes = names.map(|name| (FileType::RegularFile, name));
         let from = usize::try_from(offset).unwrap_or(usize::MAX);
-        for ((kind, name), next) in dots.chain(nodes).zip(1u64..).skip(from) {
+        let entries = [".", ".."].into_iter().chain(below).map(directory).chain(nodes);
+        for ((kind, name), next) in entries.zip(1u64..).skip(from) {
             // The number is a stand-in: an inode is made when the name is looked up.
             if reply.add(INodeNo(next), next, kind, &name) {
                 break;

@@ -384,8 +384,8 @@ fn write(rules: &WriteRules) -> String {
     said.concat()
 }
 
-fn linktypes(abi: &Abi, linktypes: &[Linktype]) -> String {
-    let said: Vec<_> = linktypes.iter().map(|&linktype| said(abi, linktype)).collect();
+fn linktypes(abi: &Abi, linktypes: &[(Linktype, usize)]) -> String {
+    let said: Vec<_> = linktypes.iter().map(|&(linktype, _)| said(abi, linktype)).collect();
     format!("{}; others are EIO", said.join(" "))
 }
 

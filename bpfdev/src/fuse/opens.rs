@@ -1,0 +1,68 @@
+//! Open files on their way from the namespace plane, which opens them, to the character plane, which has them.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bpfdev_core::abi::Abi;
+
+use super::nodes::Claim;
+
+/// What an OPEN came to.
+#[derive(Debug)]
+pub struct Opening {
+    /// The dialect of the node.
+    pub abi: &'static Abi,
+    /// O_WRONLY.
+    pub write_only: bool,
+    /// The inode it was opened by.
+    pub inode: u64,
+    /// The size that inode shows.
+    pub size: Arc<AtomicU64>,
+    /// The right to be the node's only opener.
+    pub claim: Option<Claim>,
+    /// What it takes of the files there may be.
+    pub room: Room,
+}
+
+/// Open files, counted, and those whose OPEN the character plane has not seen answered yet.
+#[derive(Debug)]
+pub struct Opens {
+    live: AtomicUsize,
+    max: usize,
+    opening: Mutex<HashMap<u64, Opening>>,
+}
+
+impl Opens {
+    /// None open, at most `max`.
+    pub fn new(max: usize) -> Arc<Opens> {
+        Arc::new(Opens { live: AtomicUsize::new(0), max, opening: Mutex::default() })
+    }
+
+    /// Room for one more file; `None`: there is none.
+    pub fn room(self: &Arc<Opens>) -> Option<Room> {
+        let more = |live| (live < self.max).then_some(live + 1);
+        let taken = self.live.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok();
+        taken.then(|| Room(self.clone()))
+    }
+
+    /// The file `fh` is being opened: to be called before the reply to its OPEN is made.
+    pub fn put(&self, fh: u64, opening: Opening) {
+        self.opening.lock().unwrap_or_else(PoisonError::into_inner).insert(fh, opening);
+    }
+
+    /// Takes over the file `fh`, whose OPEN is answered.
+    pub fn take(&self, fh: u64) -> Option<Opening> {
+        self.opening.lock().unwrap_or_else(PoisonError::into_inner).remove(&fh)
+    }
+}
+
+/// The room of one open file, from its OPEN until the last of it is closed.
+#[derive(Debug)]
+pub struct Room(Arc<Opens>);
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.0.live.fetch_sub(1, Ordering::Relaxed);
+    }
+}
