@@ -26,6 +26,8 @@ pub(crate) struct Encoded {
 
 /// No system reads a longer program than this before it refuses it (BPF_MAXINSNS is 512 everywhere).
 const INSNS_MAX: u32 = 4096;
+/// `sizeof(struct ifreq)` on Linux, which our header takes there.
+pub(crate) const LINUX_IFREQ: usize = if size_of::<usize>() == 8 { 40 } else { 32 };
 /// No system has more link types on one interface.
 const LINKTYPES_MAX: u32 = 1024;
 
@@ -54,8 +56,7 @@ impl Encoded {
         let row = row(abi, request.op()).ok_or(Errno::Inval)?;
         let encoding = abi.encodings.first().copied().unwrap_or(Encoding::Bsd);
         let size = match row.arg {
-            // Our header takes this system's own struct.
-            Arg::AnyIfreq => size_of::<libc::ifreq>(),
+            Arg::AnyIfreq => LINUX_IFREQ,
             arg => arg.size(),
         };
         let number = encoding.number(row.dir, row.group, row.number, size);

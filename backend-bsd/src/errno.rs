@@ -37,9 +37,32 @@ pub fn errno_of(error: &io::Error) -> Errno {
     }
 }
 
+/// The same error for who wants an [`io::Error`]: it holds the [`Errno`], and needs no host's number.
+pub(crate) fn io_error(errno: Errno) -> io::Error {
+    let kind = match errno {
+        Errno::Perm | Errno::Access => io::ErrorKind::PermissionDenied,
+        Errno::NoEnt => io::ErrorKind::NotFound,
+        Errno::Intr => io::ErrorKind::Interrupted,
+        Errno::Again => io::ErrorKind::WouldBlock,
+        Errno::NoMem => io::ErrorKind::OutOfMemory,
+        Errno::Inval => io::ErrorKind::InvalidInput,
+        _ => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, errno)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bpfdev_core::backend::TapError;
+
+    #[test]
+    fn an_error_of_the_device_keeps_its_name() {
+        for errno in [Errno::Perm, Errno::Inval, Errno::NoBufs, Errno::NetDown, Errno::Io] {
+            assert_eq!(Errno::from(&TapError::io("this", io_error(errno))), errno);
+        }
+        assert_eq!(io_error(Errno::Perm).kind(), io::ErrorKind::PermissionDenied);
+    }
 
     #[test]
     fn a_number_has_one_name() {

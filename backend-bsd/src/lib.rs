@@ -25,12 +25,23 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod attach;
+mod clock;
 mod device;
 mod encode;
 mod errno;
+mod inject;
+mod interfaces;
+mod reader;
 mod records;
 mod sys;
+mod tap;
+mod waiter;
 
+pub use attach::{Delivery, Devices};
+pub use clock::MonotonicClock;
 pub use device::{DeviceFile, OpenError};
 pub use errno::errno_of;
-pub use records::{Record, Records, records};
+pub use interfaces::{Address, InterfaceFlags, InterfaceInfo, interfaces};
+pub use records::{Defect, Malformed, Record, Records, records};
+pub use tap::DeviceTap;

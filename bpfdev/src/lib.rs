@@ -1,6 +1,8 @@
 //! The BSD packet filter device, and packet capture in its terms, on Linux and the BSDs.
 //!
-//! [`file::BpfFile`] is an open /dev/bpf as a program sees it: ioctl, read, write, poll. [`native::open`] opens this
+//! [`capture::Capture`] is an interface's packets in batches, the same on Linux and on a BSD: most programs need no more.
+//!
+//! Below it, [`file::BpfFile`] is an open /dev/bpf as a program sees it: ioctl, read, write, poll. [`native::open`] opens this
 //! system's own; [`DeviceFile`] opens a node, of a BSD or of `bpfdev serve`; [`file::EmulatedFile`] is the device in
 //! this process over any [`backend::FilterBackend`]: packet sockets, a capture file ([`replay`]), or a network that
 //! exists nowhere ([`loopback`]), on which everything can be tried with no privilege:
@@ -42,12 +44,15 @@
 pub mod capture;
 #[cfg(feature = "expr")]
 pub mod expr;
+pub mod interfaces;
 pub mod native;
 #[cfg(feature = "daemon")]
 pub mod print;
 pub mod savefile;
 
-pub use bpfdev_backend_bsd::{DeviceFile, OpenError, Record, Records, records};
+pub use bpfdev_backend_bsd::{
+    Delivery, DeviceFile, DeviceTap, Devices, Malformed, OpenError, Record, Records, records,
+};
 pub use bpfdev_core::{abi, backend, cbpf, errno, file, linktype, loopback, packet, replay, time};
 
 #[cfg(feature = "daemon")]

@@ -61,20 +61,50 @@ cfg_if::cfg_if! {
             let network = Arc::new(PacketSockets::default());
             Ok(EmulatedFile::open(ABI, access, network, Arc::new(MonotonicClock)))
         }
-    } else if #[cfg(any(target_os = "freebsd", target_os = "netbsd"))] {
+    } else if #[cfg(any(
+        target_os = "freebsd",
+        target_os = "netbsd",
+        target_os = "openbsd",
+        target_os = "dragonfly",
+        target_os = "macos"
+    ))] {
         use bpfdev_core::abi::Abi;
+        use bpfdev_core::backend::LoopbackFraming;
         use bpfdev_core::file::Access;
 
-        pub use bpfdev_backend_bsd::{DeviceFile, OpenError};
+        pub use bpfdev_backend_bsd::{Devices, DeviceFile, DeviceTap, MonotonicClock, OpenError};
 
-        /// The dialect that [`open`] speaks.
-        pub static ABI: &Abi = if cfg!(target_os = "netbsd") {
-            &bpfdev_core::abi::netbsd::NETBSD
-        } else {
-            &bpfdev_core::abi::freebsd::FREEBSD
-        };
+        cfg_if::cfg_if! {
+            if #[cfg(target_os = "freebsd")] {
+                use bpfdev_core::abi::freebsd::FREEBSD as NATIVE;
+            } else if #[cfg(target_os = "netbsd")] {
+                use bpfdev_core::abi::netbsd::NETBSD as NATIVE;
+            } else if #[cfg(target_os = "openbsd")] {
+                use bpfdev_core::abi::openbsd::OPENBSD as NATIVE;
+            } else if #[cfg(target_os = "dragonfly")] {
+                use bpfdev_core::abi::dragonfly::DRAGONFLY as NATIVE;
+            } else {
+                use bpfdev_core::abi::macos::MACOS as NATIVE;
+            }
+        }
+
+        /// The dialect that [`open`] speaks: the system's own.
+        pub static ABI: &Abi = &NATIVE;
         /// What [`open`] gives: a file of the kernel's own device.
         pub type File = DeviceFile;
+
+        /// Where taps come from here.
+        pub type Taps = Devices;
+
+        /// This machine's interfaces, to attach taps to.
+        pub fn network() -> Taps {
+            Devices::new(ABI)
+        }
+
+        /// How a loopback interface's packets are framed here.
+        pub fn loopback() -> LoopbackFraming {
+            ABI.loopback
+        }
 
         /// Opens the packet filter: /dev/bpf, or the first numbered node that is not busy.
         ///
@@ -83,5 +113,8 @@ cfg_if::cfg_if! {
         pub fn open(access: Access) -> Result<File, OpenError> {
             DeviceFile::open_any(ABI, access)
         }
+    } else {
+        compile_error!("bpfdev captures by Linux packet sockets, or by the /dev/bpf of FreeBSD, NetBSD, OpenBSD, \
+            DragonFly or macOS: this system has neither that it knows");
     }
 }
