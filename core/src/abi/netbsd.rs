@@ -113,7 +113,7 @@ pub(super) const RULES: Rules = Rules {
     },
     loopback_way: Way::Out,
     dlt_list_partial: true,
-    dlt_keeps_promiscuous: false,
+    dlt_keeps_promiscuous: true,
     ilp32: Ilp32Rule::Last,
     root_ignores_lock: false,
 };

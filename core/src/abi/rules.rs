@@ -147,7 +147,7 @@ pub enum FeedbackRule {
 pub enum NameRule {
     /// As it is.
     AsIs,
-    /// A name without a digit is padded with '0' to 15 characters (NetBSD), so that it matches nothing.
+    /// In a name without a digit everything but letters becomes '0', up to 15 characters (NetBSD): it hardly matches then.
     NeedsUnit,
 }
 

@@ -389,10 +389,16 @@ impl Descriptor {
 
     /// The interface BIOCSETIF names; a name no interface can have is ENXIO like any unknown one.
     fn interface_name(&self, name: &[u8]) -> Result<String, Errno> {
-        if self.abi.rules.name == NameRule::NeedsUnit && !name.iter().any(u8::is_ascii_digit) {
-            return Err(Errno::NxIo);
-        }
-        String::from_utf8(name.to_vec()).map_err(|_| Errno::NxIo)
+        // its loop looks for a digit from the second character on
+        let has_unit = name.iter().skip(1).any(u8::is_ascii_digit);
+        let name = match self.abi.rules.name {
+            NameRule::NeedsUnit if !has_unit => {
+                let letter = |byte: &&u8| byte.is_ascii_alphabetic();
+                (0..15).map(|i| name.get(i).filter(letter).copied().unwrap_or(b'0')).collect()
+            }
+            NameRule::NeedsUnit | NameRule::AsIs => name.to_vec(),
+        };
+        String::from_utf8(name).map_err(|_| Errno::NxIo)
     }
 
     fn program(&self, source: FilterSource) -> Result<Option<Program>, Errno> {

@@ -10,6 +10,7 @@
 
 mod action;
 mod answers;
+mod arguments;
 mod model;
 mod readers;
 mod records;

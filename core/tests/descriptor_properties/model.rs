@@ -96,6 +96,8 @@ pub struct Model {
     pub head_drop: bool,
     /// macOS: BIOCSWRITEMAX.
     pub write_max: u32,
+    /// FreeBSD: BIOCSETVLANPCP.
+    pub vlan_pcp: u32,
     /// FreeBSD: opened O_WRONLY, so many filters before packets are seen.
     pub writer: u8,
     /// macOS: BIOCSNOTSTAMP.
@@ -141,6 +143,7 @@ impl Model {
             extended: false,
             head_drop: false,
             write_max: 0,
+            vlan_pcp: 0,
             writer: 0,
             no_stamp: false,
             stamp_format: 0,
@@ -259,6 +262,15 @@ impl Model {
         if let Some(filter) = self.filter.as_ref().filter(|_| self.writer > 0) {
             let cuts = what == "SETF" && matches!(filter.insns(), [only] if only.code == 0x06);
             self.writer = if cuts { self.writer - 1 } else { 0 };
+        }
+    }
+
+    /// The next packet wakes somebody, or starts a timer that will.
+    pub fn wakes_on_packet(&self) -> bool {
+        match (self.system.select_timer, self.wait) {
+            (true, _) => self.immediate || self.timer == Timer::TimedOut,
+            (false, None) => false,
+            (false, Some(wait)) => wait == 0 || self.timer == Timer::Idle,
         }
     }
 

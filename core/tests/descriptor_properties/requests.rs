@@ -211,6 +211,7 @@ impl World {
             // semantics.md 14
             "STSTAMP" => model.stamp_format = word,
             "SNOTSTAMP" => model.no_stamp = word != 0,
+            "SETVLANPCP" => model.vlan_pcp = word,
             // semantics.md 18
             "SEXTHDR" => model.extended = word != 0,
             "SWRITEMAX" => model.write_max = word,

@@ -148,6 +148,8 @@ impl World {
         let hdrlen = self.model.layout().hdrlen(14);
         assert_eq!(self.d.record_overhead(), hdrlen, "what a packet takes in a tap");
         assert_eq!(self.d.is_readable(), self.model.is_readable(), "readable");
+        assert_eq!(self.d.wakes_on_packet(), self.model.wakes_on_packet(), "the next packet is waited for");
+        assert_eq!(self.d.vlan_pcp(), self.model.vlan_pcp, "802.1p priority");
     }
 
     fn advance(&mut self, nanos: u64) {

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod checks;
+mod dressed;
+mod programs;
 mod support;
 
 mod every;

@@ -1,22 +1,18 @@
 //! What the tests stand on: a network in simulated time, open files on it, requests by name and by number.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::os::fd::BorrowedFd;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bpfdev_core::abi::{Abi, CallerMemory, FilterSource, Request, Response};
-use bpfdev_core::backend::{
-    Arrivals, Batch, Capabilities, Direction, FilterBackend, Inject, Interface, LinkState, Network, Plan, Queued,
-    Stats, TapConfig, TapError, Visible, Waiter,
-};
-use bpfdev_core::cbpf::{Insn, Program};
+use bpfdev_core::cbpf::Insn;
 use bpfdev_core::errno::Errno;
 use bpfdev_core::file::{Access, BpfFile, Caller, EmulatedFile, Interest, PendingRead, ReadStep, Ready};
 use bpfdev_core::linktype::Linktype;
 use bpfdev_core::loopback::LoopbackNetwork;
 use bpfdev_core::time::{Clock, Moment, SimulatedClock};
+
+use crate::dressed::{Dressed, Wardrobe};
 
 pub use bpfdev_core::abi::dragonfly::DRAGONFLY;
 pub use bpfdev_core::abi::freebsd::FREEBSD;
@@ -40,23 +36,6 @@ pub const READ_READY: Ready = Ready { read: true, write: false, hangup: false };
 pub const WRITE_READY: Ready = Ready { read: false, write: true, hangup: false };
 pub const BOTH_READY: Ready = Ready { read: true, write: true, hangup: false };
 pub const HANGUP: Ready = Ready { read: false, write: false, hangup: true };
-
-/// What an interface is made to be, beside what the loopback network says.
-#[derive(Clone, Default)]
-struct Dress {
-    linktypes: Vec<Linktype>,
-    inject_fails: Option<i32>,
-    promiscuous_fails: Option<i32>,
-}
-
-#[derive(Clone, Default)]
-struct Wardrobe(Arc<Mutex<BTreeMap<String, Dress>>>);
-
-impl Wardrobe {
-    fn of(&self, name: &str) -> Dress {
-        self.0.lock().unwrap().get(name).cloned().unwrap_or_default()
-    }
-}
 
 /// em0 and em1 on one wire, and lo0. Clones are the same world.
 #[derive(Clone)]
@@ -95,21 +74,17 @@ impl World {
 
     /// The interface offers these link types from now on, the first by default.
     pub fn linktypes(&self, interface: &str, linktypes: &[Linktype]) {
-        self.dress(interface, |dress| dress.linktypes = linktypes.to_vec());
+        self.wardrobe.dress(interface, |dress| dress.linktypes = linktypes.to_vec());
     }
 
     /// Its output routine fails with this error (a number of Linux's).
     pub fn inject_fails(&self, interface: &str, errno: i32) {
-        self.dress(interface, |dress| dress.inject_fails = Some(errno));
+        self.wardrobe.dress(interface, |dress| dress.inject_fails = Some(errno));
     }
 
     /// It cannot be made promiscuous.
     pub fn promiscuous_fails(&self, interface: &str, errno: i32) {
-        self.dress(interface, |dress| dress.promiscuous_fails = Some(errno));
-    }
-
-    fn dress(&self, interface: &str, change: impl FnOnce(&mut Dress)) {
-        change(self.wardrobe.0.lock().unwrap().entry(interface.to_owned()).or_default());
+        self.wardrobe.dress(interface, |dress| dress.promiscuous_fails = Some(errno));
     }
 
     /// em0 receives a broadcast frame of so many bytes.
@@ -377,98 +352,4 @@ impl CallerMemory for Memory {
         self.piece(address, bytes.len())?.copy_from_slice(bytes);
         Ok(())
     }
-}
-
-/// The loopback network, its interfaces dressed.
-struct Dressed {
-    inner: LoopbackNetwork,
-    wardrobe: Wardrobe,
-}
-
-impl Network for Dressed {
-    fn attach(&self, name: &str, config: &TapConfig) -> Result<Box<dyn FilterBackend>, TapError> {
-        let tap = self.inner.attach(name, config)?;
-        let dress = self.wardrobe.of(name);
-        let mut interface = tap.interface().clone();
-        if let Some(&first) = dress.linktypes.first() {
-            interface.linktype = config.linktype.unwrap_or(first);
-            interface.linktypes = dress.linktypes.clone();
-        }
-        Ok(Box::new(DressedTap { tap, interface, dress }))
-    }
-    fn attached(&self, name: &str) -> Result<u32, TapError> {
-        self.inner.attached(name)
-    }
-}
-
-struct DressedTap {
-    tap: Box<dyn FilterBackend>,
-    interface: Interface,
-    dress: Dress,
-}
-
-impl FilterBackend for DressedTap {
-    fn name(&self) -> &'static str {
-        self.tap.name()
-    }
-    fn arrivals(&mut self) -> Result<Arrivals, TapError> {
-        self.tap.arrivals()
-    }
-    fn interface(&self) -> &Interface {
-        &self.interface
-    }
-    fn link_state(&mut self) -> Result<LinkState, TapError> {
-        self.tap.link_state()
-    }
-    fn capabilities(&self) -> Capabilities {
-        self.tap.capabilities()
-    }
-    fn plan(&self) -> Plan {
-        self.tap.plan()
-    }
-    fn set_filter(&mut self, program: Option<&Program>, queued: Queued) -> Result<Plan, TapError> {
-        self.tap.set_filter(program, queued)
-    }
-    fn lock_filter(&mut self) -> Result<(), TapError> {
-        self.tap.lock_filter()
-    }
-    fn set_direction(&mut self, direction: Direction) -> Result<(), TapError> {
-        self.tap.set_direction(direction)
-    }
-    fn set_promiscuous(&mut self, on: bool) -> Result<(), TapError> {
-        match self.dress.promiscuous_fails {
-            Some(errno) => Err(failure("making it promiscuous", errno)),
-            None => self.tap.set_promiscuous(on),
-        }
-    }
-    fn try_batch(&mut self) -> Result<Batch<'_>, TapError> {
-        self.tap.try_batch()
-    }
-    fn injector(&self) -> Result<Box<dyn Inject>, TapError> {
-        match self.dress.inject_fails {
-            Some(errno) => Ok(Box::new(Failing(errno))),
-            None => self.tap.injector(),
-        }
-    }
-    fn stats(&mut self) -> Result<Stats, TapError> {
-        self.tap.stats()
-    }
-    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
-        None
-    }
-    fn waiter(&self) -> Result<Arc<dyn Waiter>, TapError> {
-        self.tap.waiter()
-    }
-}
-
-struct Failing(i32);
-
-impl Inject for Failing {
-    fn inject(&mut self, _: &[u8], _: Visible) -> Result<(), TapError> {
-        Err(failure("sending", self.0))
-    }
-}
-
-fn failure(what: &str, errno: i32) -> TapError {
-    TapError::io(what, io::Error::from_raw_os_error(errno))
 }

@@ -1,1 +1,5 @@
-//! dragonfly
+//! Column D of semantics.md: DragonFly.
+
+mod read;
+mod state;
+mod write;

@@ -94,10 +94,10 @@ fn an_invalid_program_leaves_the_old_one() {
         let fd = Fd::on_em0(abi);
         fd.ok(Request::SetF(tagged(7)));
         let bad: [&[Insn]; 4] = [
-            &[Insn::stmt(0, 0)],                        // no return
-            &[Insn::stmt(5, 9), RET],                   // a jump out
-            &[Insn::stmt(2, 16), RET],                  // M[16]
-            &[Insn::stmt(0x34, 0), Insn::stmt(6, 0)],   // division by 0
+            &[Insn::stmt(0, 0)],                      // no return
+            &[Insn::stmt(5, 9), RET],                 // a jump out
+            &[Insn::stmt(2, 16), RET],                // M[16]
+            &[Insn::stmt(0x34, 0), Insn::stmt(6, 0)], // division by 0
         ];
         for insns in bad {
             assert_eq!(

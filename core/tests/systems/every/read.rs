@@ -224,8 +224,7 @@ fn fionbio_by_its_number_makes_reads_nonblocking() {
         fd.number(0x8004_667e, &word(1)).unwrap();
         let ends = fd.step(&mut fd.blocking());
         // 4: EWOULDBLOCK, but 0 on OpenBSD
-        let expected =
-            if abi.name == "openbsd" { ReadStep::Nothing } else { ReadStep::Fail(Errno::Again) };
+        let expected = if abi.name == "openbsd" { ReadStep::Nothing } else { ReadStep::Fail(Errno::Again) };
         assert_eq!(ends, expected, "{}", abi.name);
         fd.number(0x8004_667e, &word(0)).unwrap();
         assert_eq!(fd.step(&mut fd.blocking()), ReadStep::Wait { deadline: None }, "{}", abi.name);
@@ -242,5 +241,34 @@ fn a_blocking_read_returns_when_its_buffer_is_full() {
         let mut buf = [0; 128];
         let n = fd.file.read(&mut buf).unwrap();
         assert_eq!(buf[n - 60 + 14], 1, "{}", abi.name);
+    }
+}
+
+#[test]
+fn immediate_mode_switched_on_wakes_no_sleeper() {
+    for abi in EVERY {
+        let fd = Fd::on_em0(abi);
+        fd.ok(TIMEOUT);
+        fd.rx(60);
+        let mut pending = fd.blocking();
+        fd.step(&mut pending);
+        let before = fd.wakeups();
+        fd.ok(Request::Immediate(1));
+        assert_eq!(fd.step(&mut pending), ReadStep::Wait { deadline: at(300) }, "{}", abi.name);
+        assert_eq!(fd.wakeups(), before, "{}: an ioctl wakes nobody", abi.name);
+        fd.rx(60);
+        assert_eq!(fd.step(&mut pending), ReadStep::Hold, "{}: the next packet does", abi.name);
+    }
+}
+
+#[test]
+fn a_timeout_set_while_asleep_is_for_the_next_read() {
+    for abi in EVERY {
+        let fd = Fd::on_em0(abi);
+        let mut pending = fd.blocking();
+        assert_eq!(fd.step(&mut pending), ReadStep::Wait { deadline: None }, "{}", abi.name);
+        fd.ok(TIMEOUT);
+        assert_eq!(fd.step(&mut pending), ReadStep::Wait { deadline: None }, "{}", abi.name);
+        assert_eq!(fd.step(&mut fd.blocking()), ReadStep::Wait { deadline: at(300) }, "{}", abi.name);
     }
 }

@@ -18,7 +18,12 @@ fn a_fresh_descriptor_has_the_common_defaults() {
         assert_eq!((fd.stats(), fd.fionread()), ((0, 0), 0), "{}", abi.name);
         fd.ok(set_if("em0"));
         assert!(!fd.world.network.is_promiscuous("em0"), "{}: not promiscuous", abi.name);
-        assert_eq!(fd.ok(Request::GBlen), Fd::new(abi).ok(Request::GBlen), "{}: attaching keeps it", abi.name);
+        assert_eq!(
+            fd.ok(Request::GBlen),
+            Fd::new(abi).ok(Request::GBlen),
+            "{}: attaching keeps it",
+            abi.name
+        );
         // 2: no filters (accept all), direction both, immediate off
         fd.rx(60);
         fd.write(&frame(60)).unwrap();
@@ -80,7 +85,8 @@ fn requests_that_need_no_interface_work_before_it() {
 fn buffer_size_is_at_least_32_and_fixed_once_attached() {
     for abi in EVERY {
         let fd = Fd::new(abi);
-        for (asked, given) in [(0, 32), (1, 32), (31, 32), (32, 32), (33, 33), (4097, 4097), (65_535, 65_535)] {
+        for (asked, given) in [(0, 32), (1, 32), (31, 32), (32, 32), (33, 33), (4097, 4097), (65_535, 65_535)]
+        {
             assert_eq!(fd.ok(Request::SBlen(asked)), Response::U32(given), "{}: {asked}", abi.name);
             assert_eq!(fd.ok(Request::GBlen), Response::U32(given), "{}: {asked}", abi.name);
             // 0xc0044266: the size that was given is written back
@@ -123,6 +129,7 @@ fn the_same_interface_again_resets_buffers_and_counters() {
         fd.rx(60);
         fd.ok(set_if("em0"));
         assert_eq!((fd.stats(), fd.fionread()), ((0, 0), 0), "{}", abi.name);
+        assert!(fd.world.network.is_promiscuous("em0"), "{}: it was not detached", abi.name);
         fd.rx(60);
         assert_eq!(fd.stats(), (1, 0), "{}: still attached, once", abi.name);
     }
@@ -303,5 +310,24 @@ fn flags_are_kept_as_0_or_1() {
             // abi.json: BIOCSHDRCMPLT is stored as 0/1
             assert_eq!(fd.ok(Request::GHdrCmplt), Response::U32(kept), "{}: {value:#x}", abi.name);
         }
+    }
+}
+
+#[test]
+fn after_a_removal_another_interface_can_be_attached() {
+    // 4: OpenBSD revokes the file
+    for abi in EVERY.into_iter().filter(|abi| abi.name != "openbsd") {
+        let fd = Fd::on_em0(abi);
+        fd.ok(Request::Promisc);
+        fd.rx(60);
+        fd.world.network.remove("em0");
+        assert_eq!(fd.stats(), (1, 0), "{}: counters stay", abi.name);
+        assert_eq!(fd.refused(Request::Promisc), Errno::Inval, "{}", abi.name);
+        assert_eq!(fd.refused(set_if("em0")), Errno::NxIo, "{}: it is not there", abi.name);
+        fd.ok(set_if("em1"));
+        assert_eq!((fd.stats(), fd.fionread()), ((0, 0), 0), "{}", abi.name);
+        assert!(!fd.world.network.is_promiscuous("em1"), "{}", abi.name);
+        assert!(fd.world.network.receive("em1", &frame(60)));
+        assert_eq!(fd.stats(), (1, 0), "{}", abi.name);
     }
 }

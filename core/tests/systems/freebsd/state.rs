@@ -300,3 +300,12 @@ fn a_rejecting_read_filter_of_one_instruction_is_a_filter() {
     fd.rx(60);
     assert_eq!((fd.stats(), fd.fionread()), ((1, 0), 0), "`ret a`, A is 0");
 }
+
+#[test]
+fn a_writer_sees_packets_after_setfnr() {
+    let fd = World::new().open_for(&FREEBSD, Access::Write);
+    fd.ok(set_if("em0"));
+    fd.ok(Request::SetFnr(ret(96)));
+    fd.rx(60);
+    assert_eq!(fd.stats(), (1, 0), "1: the snap length is set by BIOCSETF");
+}

@@ -61,9 +61,13 @@ fn writable_link_types() {
 #[test]
 fn a_write_filter_must_accept_the_whole_frame() {
     let fd = Fd::on_em0(&OPENBSD);
-    for (snap, expected) in
-        [(0, Err(Errno::Perm)), (1, Err(Errno::Perm)), (59, Err(Errno::Perm)), (60, Ok(60)), (u32::MAX, Ok(60))]
-    {
+    for (snap, expected) in [
+        (0, Err(Errno::Perm)),
+        (1, Err(Errno::Perm)),
+        (59, Err(Errno::Perm)),
+        (60, Ok(60)),
+        (u32::MAX, Ok(60)),
+    ] {
         fd.ok(Request::SetWf(ret(snap)));
         assert_eq!(fd.write(&frame(60)), expected, "6: result less than the length: EPERM: ret #{snap}");
     }
