@@ -288,9 +288,7 @@ impl Session {
         let Some(file) = self.files.get(&ioctl.fh) else {
             return self.ports.channel.fail(unique, Errno::BadF);
         };
-        let Some(call) = file.abi().decode(ioctl.cmd) else {
-            return self.ports.channel.fail(unique, Errno::Inval);
-        };
+        let call = file.abi().decode_or_refuse(ioctl.cmd);
         let caller = Caller {
             ilp32: ioctl.flags & IOCTL_32BIT != 0,
             ilp32_request: call.is_ilp32(),

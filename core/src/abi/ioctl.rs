@@ -209,7 +209,15 @@ pub struct Call {
     pub encoding: Encoding,
 }
 
+/// What every number that a table does not have comes to: EINVAL, or what comes before it (EPERM when locked).
+static UNKNOWN: Row = row("unknown", Op::Refused(Errno::Inval), Dir::Void, 0, 0, Arg::Void, false);
+
 impl Abi {
+    /// The request with this number, or one that is refused as unknown ones are.
+    pub fn decode_or_refuse(&self, raw: u32) -> Call {
+        self.decode(raw).unwrap_or(Call { row: &UNKNOWN, size: 0, encoding: Encoding::Bsd })
+    }
+
     /// The request with this number, or `None`: EINVAL on every system.
     pub fn decode(&self, raw: u32) -> Option<Call> {
         #[allow(clippy::cast_possible_truncation)] // one byte each, by definition

@@ -63,8 +63,10 @@ pub fn writes(fd: &Fd, cases: &[Write]) {
     }
 }
 
-/// BIOCSRTIMEOUT's values, and what BIOCGRTIMEOUT then says.
-pub fn timeouts(abi: &'static Abi, cases: &[((i64, i64), Result<(i64, i64), Errno>)]) {
+/// Seconds and microseconds given to BIOCSRTIMEOUT, and those BIOCGRTIMEOUT then says.
+pub type Timeout = ((i64, i64), Result<(i64, i64), Errno>);
+
+pub fn timeouts(abi: &'static Abi, cases: &[Timeout]) {
     for &((sec, usec), kept) in cases {
         let fd = Fd::new(abi);
         fd.ok(Request::SRTimeout { sec: 77, usec: 0 });

@@ -8,9 +8,12 @@ use crate::support::*;
 
 const RET: Insn = Insn::stmt(6, u32::MAX);
 
+/// A request that sets a filter, and its name.
+type Setter = (&'static str, fn(FilterSource) -> Request);
+
 /// BIOCSETF everywhere, and its kin where the number means that.
-fn setters(name: &str) -> Vec<(&'static str, fn(FilterSource) -> Request)> {
-    let mut list: Vec<(&'static str, fn(FilterSource) -> Request)> = vec![("BIOCSETF", Request::SetF)];
+fn setters(name: &str) -> Vec<Setter> {
+    let mut list: Vec<Setter> = vec![("BIOCSETF", Request::SetF)];
     if matches!(name, "freebsd" | "linux" | "macos") {
         list.push(("BIOCSETFNR", Request::SetFnr));
     }
