@@ -3,14 +3,18 @@
 //! A backend gives packets in, takes frames out, and runs a filter where the system can. It knows nothing of BSD
 //! descriptors: buffers, time-outs, records and counters are [`crate::descriptor`]'s.
 
-use std::io;
+mod error;
+mod in_process;
+
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use crate::cbpf::Program;
-use crate::errno::Errno;
 use crate::linktype::Linktype;
 use crate::packet::Packet;
+
+pub use error::TapError;
+pub use in_process::InProcess;
 
 /// How a loopback interface's packets are framed: DLT_NULL or DLT_LOOP, and the family numbers of that system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,49 +213,6 @@ pub struct TapConfig {
     pub judged: bool,
 }
 
-/// Judges packets for a backend whose system does not.
-#[derive(Clone, Debug)]
-pub struct InProcess {
-    filter: Option<Program>,
-    direction: Direction,
-    loopback_way: crate::packet::Way,
-    on: bool,
-}
-
-impl InProcess {
-    /// As `config` asks for.
-    pub fn new(config: &TapConfig) -> InProcess {
-        InProcess {
-            filter: config.filter.clone(),
-            direction: config.direction,
-            loopback_way: config.loopback_way,
-            on: config.judged,
-        }
-    }
-
-    /// Another filter.
-    pub fn set_filter(&mut self, program: Option<&Program>) {
-        self.filter = program.cloned();
-    }
-
-    /// Other directions.
-    pub fn set_direction(&mut self, direction: Direction) {
-        self.direction = direction;
-    }
-
-    /// A packet's verdict for [`Packet::verdict`]: `Some(0)` where it is not to be handed on, `None` where that is the
-    /// descriptor's business.
-    pub fn verdict(&self, packet: &Packet<'_>, loopback: bool) -> Option<u32> {
-        let way = if loopback { self.loopback_way } else { packet.way };
-        match &self.filter {
-            _ if !self.on => None,
-            _ if !self.direction.wants(way) => Some(0),
-            Some(filter) => Some(filter.run(packet.data, packet.wirelen)),
-            None => Some(u32::MAX),
-        }
-    }
-}
-
 /// Who may see an injected frame on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Visible {
@@ -423,83 +384,4 @@ pub trait Network: Send + Sync {
     /// # Errors
     /// [`TapError::NoSuchInterface`], or the system's.
     fn attached(&self, name: &str) -> Result<u32, TapError>;
-}
-
-/// What can go wrong with a tap. Says what failed and on what; its kind is the variant.
-#[derive(Debug, thiserror::Error)]
-pub enum TapError {
-    /// No interface of that name.
-    #[error("no interface called {0:?} in this network namespace")]
-    NoSuchInterface(String),
-    /// The interface was removed.
-    #[error("interface {0} was removed")]
-    Gone(String),
-    /// The interface is down.
-    #[error("interface {0} is down")]
-    Down(String),
-    /// The system refuses for want of a privilege.
-    #[error("{what}: permission denied ({cure})")]
-    Permission {
-        /// What was tried.
-        what: String,
-        /// What would help.
-        cure: &'static str,
-    },
-    /// The backend cannot do it.
-    #[error("{0} is not supported by this backend")]
-    Unsupported(&'static str),
-    /// The frame is longer than the interface takes.
-    #[error("frame of {len} bytes is too long for interface {interface}")]
-    TooLong {
-        /// Length of the frame in bytes.
-        len: usize,
-        /// The interface.
-        interface: String,
-    },
-    /// The frame is shorter than a link header, or has none the interface knows.
-    #[error("frame of {len} bytes has no valid link header")]
-    BadFrame {
-        /// Length of the frame in bytes.
-        len: usize,
-    },
-    /// No room to queue the frame, or the packets.
-    #[error("no buffer space for {0}")]
-    NoBuffers(&'static str),
-    /// The address family of a loopback frame is unknown.
-    #[error("address family not supported")]
-    Family,
-    /// Anything else the system said.
-    #[error("{what}: {source}")]
-    Io {
-        /// What was tried, on what.
-        what: String,
-        /// The system's error.
-        source: io::Error,
-    },
-}
-
-impl TapError {
-    /// Wraps the system's error with what was tried.
-    pub fn io(what: impl Into<String>, source: io::Error) -> TapError {
-        TapError::Io { what: what.into(), source }
-    }
-}
-
-impl From<&TapError> for Errno {
-    /// The errno a client of the device gets (semantics.md sections 3 and 6 where the kind decides).
-    fn from(error: &TapError) -> Errno {
-        match error {
-            TapError::NoSuchInterface(_) | TapError::Gone(_) => Errno::NxIo,
-            TapError::Down(_) => Errno::NetDown,
-            TapError::Permission { .. } => Errno::Access,
-            TapError::Unsupported(_) => Errno::OpNotSupp,
-            TapError::TooLong { .. } | TapError::BadFrame { .. } => Errno::MsgSize,
-            TapError::NoBuffers(_) => Errno::NoBufs,
-            TapError::Family => Errno::AfNoSupport,
-            TapError::Io { source, .. } => {
-                let named = source.get_ref().and_then(|inner| inner.downcast_ref().copied());
-                named.or_else(|| Errno::from_linux(source.raw_os_error()?)).unwrap_or(Errno::Io)
-            }
-        }
-    }
 }
