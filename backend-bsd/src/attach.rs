@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bpfdev_core::abi::hdr::Tail;
 use bpfdev_core::abi::{Abi, Flag, Op, Request, Response};
-use bpfdev_core::backend::{FilterBackend, Interface, Network, TapConfig, TapError};
+use bpfdev_core::backend::{Direction, FilterBackend, Interface, Network, TapConfig, TapError};
 use bpfdev_core::cbpf::Program;
 use bpfdev_core::errno::Errno;
 use bpfdev_core::file::{Access, BpfFile};
@@ -171,7 +172,9 @@ impl Devices {
         })?;
         // Its frames are whole: who writes them has given them their source.
         set("setting header completion", &Request::SHdrCmplt(1))?;
-        direction_request(&file, config.direction)?;
+        // Who looks at every packet again counts those it does not want, if it can tell them.
+        let shows_hidden = config.counts_hidden && !config.judged && file.header().tail != Tail::None;
+        direction_request(&file, if shows_hidden { Direction::InOut } else { config.direction })?;
         if let Some(program) = config.filter.as_ref().filter(|program| !program.is_empty()) {
             file.ioctl(&Request::SetF(filter_source(Some(program))))
                 .map_err(|errno| refused(program, self.abi, errno))?;
@@ -187,10 +190,11 @@ impl Devices {
             control: sys::control().map_err(|error| TapError::io("making a socket", error))?,
             _attached: Attached::new(&self.counts, &interface),
             writes: writes
-                && self.abi.rules.write.linktypes.iter().any(|(known, _)| *known == interface.linktype),
+                && self.abi.rules.write.linktypes.iter().any(|&(known, _)| known == interface.linktype),
             file: Arc::new(file),
             interface,
             delivery: self.delivery,
+            shows_hidden,
             filtered: config.filter.as_ref().is_some_and(|program| !program.is_empty()),
             locked: false,
             promiscuous: false,

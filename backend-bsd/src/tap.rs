@@ -49,6 +49,8 @@ pub struct DeviceTap {
     /// Asks about the interface, in the network it was attached in.
     pub(crate) control: OwnedFd,
     pub(crate) delivery: Delivery,
+    /// Packets of every direction are handed on, whichever are wanted.
+    pub(crate) shows_hidden: bool,
     /// There is a filter.
     pub(crate) filtered: bool,
     /// The device can be written, and its link type too.
@@ -316,7 +318,9 @@ impl FilterBackend for DeviceTap {
     /// [`TapError::Unsupported`] where the system has no word for it: sent packets only on DragonFly and NetBSD before 9,
     /// none at all there, on FreeBSD and on NetBSD.
     fn set_direction(&mut self, direction: Direction) -> Result<(), TapError> {
-        direction_request(&self.file, direction)?;
+        if !self.shows_hidden {
+            direction_request(&self.file, direction)?;
+        }
         self.call(direction);
         Ok(())
     }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use bpfdev_backend_linux::PacketSockets;
 use bpfdev_backend_linux::netns::Namespace;
 use bpfdev_core::abi::linux::LINUX;
-use bpfdev_core::backend::{Direction, Network, TapConfig, Visible};
+use bpfdev_core::backend::{Network, Visible};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use program::bpfdev;

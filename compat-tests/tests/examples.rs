@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bpfdev_backend_linux::PacketSockets;
 use bpfdev_backend_linux::netns::Namespace;
 use bpfdev_core::abi::linux::LINUX;
-use bpfdev_core::backend::{Direction, FilterBackend as _, Inject as _, Network as _, TapConfig, Visible};
+use bpfdev_core::backend::{Direction, Network as _, TapConfig, Visible};
 
 mod program;
 

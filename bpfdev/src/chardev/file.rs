@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bpfdev_core::abi::{Abi, Call, Request, Response};
@@ -13,8 +14,20 @@ use bpfdev_core::time::Moment;
 
 use super::caller::Attached;
 use super::pump::{Feed, Watch};
-use super::session::{NewFile, Ports};
+use super::session::{Gauge, NewFile, Ports};
+use super::signal::Owner;
 use super::wire::{POLL_SCHEDULE_NOTIFY, PollIn, ReadIn};
+
+/// While packets come that nobody waits for, they are moved in as often as this, for the number of readable bytes.
+const TALLY: Duration = Duration::from_millis(100);
+/// Or less often: so long for each open file.
+const TALLY_EACH: Duration = Duration::from_millis(5);
+/// With both buffers full the number hardly changes.
+const FULL_PERIODS: u32 = 16;
+
+fn tally_period(files: usize) -> Duration {
+    TALLY.max(TALLY_EACH.saturating_mul(u32::try_from(files).unwrap_or(u32::MAX)))
+}
 
 /// A tap without a descriptor is asked after so long.
 const ASK_AGAIN: Duration = Duration::from_millis(5);
@@ -45,12 +58,15 @@ impl Ioctl {
     }
 }
 
+/// The owner that FIOSETOWN or TIOCSPGRP means, or why it cannot be.
+pub type Found = Result<Option<Arc<Owner>>, Errno>;
+
 /// A request that is ready to be applied to the descriptor.
 #[derive(Debug)]
 pub enum Req<'a> {
     Read { unique: u64, read: ReadIn },
     Write { unique: u64, data: Cow<'a, [u8]> },
-    Ioctl { ioctl: Ioctl, request: Request },
+    Ioctl { ioctl: Ioctl, request: Request, found: Option<Found> },
     Poll { unique: u64, poll: PollIn },
 }
 
@@ -66,7 +82,7 @@ impl Req<'_> {
         match self {
             Req::Write { unique, data } => Req::Write { unique, data: Cow::Owned(data.into_owned()) },
             Req::Read { unique, read } => Req::Read { unique, read },
-            Req::Ioctl { ioctl, request } => Req::Ioctl { ioctl, request },
+            Req::Ioctl { ioctl, request, found } => Req::Ioctl { ioctl, request, found },
             Req::Poll { unique, poll } => Req::Poll { unique, poll },
         }
     }
@@ -85,6 +101,17 @@ struct Sleeper {
 /// What an open file has that others cannot have meanwhile; dropping it gives that back.
 pub type Share = Box<dyn std::fmt::Debug + Send>;
 
+/// How the number of readable bytes is kept right while nobody sleeps on the file and nothing else moves packets in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tally {
+    /// Not at all.
+    Off,
+    /// Packets are moved in then, if the file was not used meanwhile.
+    At(Moment),
+    /// Nothing comes: the next packet is watched for, once.
+    Armed,
+}
+
 /// One open file.
 #[derive(Debug)]
 pub struct File {
@@ -97,9 +124,17 @@ pub struct File {
     polled: Option<u64>,
     /// Wake-ups passed on so far.
     wakeups: u64,
-    /// What is left of a buffer larger than one piece.
-    rest: Option<Vec<u8>>,
+    /// What is left of a buffer larger than one piece, and how much of that was handed over.
+    rest: (Vec<u8>, usize),
     feed: Feed,
+    tally: Tally,
+    /// When the last request came.
+    asked: Moment,
+    gauge: Option<Box<dyn Gauge>>,
+    /// The readable bytes the gauge was told.
+    shown: u64,
+    /// Who gets a signal at each wake-up, if one is to be sent.
+    owner: Option<Arc<Owner>>,
     /// The namespace it was attached in.
     pub attached: Attached,
     /// Given back when the file is released.
@@ -118,8 +153,13 @@ impl File {
             queue: VecDeque::new(),
             polled: None,
             wakeups: 0,
-            rest: None,
+            rest: (Vec::new(), 0),
             feed: Feed::default(),
+            tally: Tally::Off,
+            asked: Moment::from_nanos(0),
+            gauge: new.gauge,
+            shown: 0,
+            owner: None,
             attached: Attached::default(),
             _claim: new.claim,
             room: new.room,
@@ -149,6 +189,7 @@ impl File {
 
     /// Applies a request, or has it wait for the helper that has the tap.
     pub fn request(&mut self, req: Req<'_>, ports: &mut Ports, now: Moment) {
+        self.asked = now;
         if self.open.is_busy() || !self.queue.is_empty() {
             self.queue.push_back(req.into_owned());
             return;
@@ -170,32 +211,62 @@ impl File {
         match req {
             Req::Read { unique, read } => self.read(unique, read, ports, now),
             Req::Write { unique, data } => match self.open.write(&data, now) {
-                Ok(len) => ports.channel.written(unique, len),
+                Ok(len) => {
+                    ports.channel.written(unique, len);
+                    if let Some(gauge) = &self.gauge {
+                        gauge.written();
+                    }
+                }
                 Err(errno) => ports.channel.fail(unique, errno),
             },
             Req::Poll { unique, poll } => self.poll(unique, poll, ports, now),
-            Req::Ioctl { ioctl, request } => {
+            Req::Ioctl { ioctl, request, found } => {
                 tracing::trace!(request = ioctl.call.row.name, "ioctl");
-                match self.open.ioctl(request, ioctl.caller, now) {
-                    Step::Done(result) => ports.answer(ioctl, result),
-                    Step::Task(task) => self.task(ioctl, task, ports),
-                }
+                self.ioctl(ioctl, request, found, ports, now);
             }
         }
         self.wake(ports, now);
+    }
+
+    fn ioctl(
+        &mut self,
+        ioctl: Ioctl,
+        request: Request,
+        found: Option<Found>,
+        ports: &mut Ports,
+        now: Moment,
+    ) {
+        // A locked descriptor refuses it first: asking for the owner, as this very request, says so.
+        let request = if matches!(found, Some(Err(_))) { Request::GetOwn } else { request };
+        match self.open.ioctl(request, ioctl.caller, now) {
+            Step::Done(Ok(response)) => match found {
+                Some(Err(errno)) => ports.answer(ioctl, Err(errno)),
+                Some(Ok(owner)) => {
+                    self.owner = owner;
+                    ports.answer(ioctl, Ok(response));
+                }
+                None => ports.answer(ioctl, Ok(response)),
+            },
+            Step::Done(Err(errno)) => ports.answer(ioctl, Err(errno)),
+            Step::Task(task) => self.task(ioctl, task, ports),
+        }
     }
 
     fn read(&mut self, unique: u64, read: ReadIn, ports: &mut Ports, now: Moment) {
         let piece = read.size as usize;
         if read.offset > 0 {
             // The same read(2) goes on: never a new one, which might sleep with bytes in hand.
-            let rest = self.rest.take().unwrap_or_default();
-            let (next, later) = rest.split_at(rest.len().min(piece));
+            let (rest, taken) = &mut self.rest;
+            let later = rest.get(*taken..).unwrap_or_default();
+            let next = later.get(..piece).unwrap_or(later);
             ports.channel.reply(unique, next);
-            self.rest = (!later.is_empty()).then(|| later.to_vec());
+            *taken += next.len();
+            if *taken == rest.len() {
+                self.rest = (Vec::new(), 0);
+            }
             return;
         }
-        self.rest = None;
+        self.rest = (Vec::new(), 0);
         let bufsize = self.open.descriptor().bufsize();
         let len = if ports.cut_pieces().contains(&piece) { piece.max(bufsize) } else { piece };
         let nonblocking = read.flags & libc::O_NONBLOCK.cast_unsigned() != 0;
@@ -208,13 +279,19 @@ impl File {
 
     /// Takes a read on; `true` when it was answered.
     fn step(&mut self, sleeper: &mut Sleeper, ports: &mut Ports, now: Moment) -> bool {
-        match self.open.read(&mut sleeper.pending, now) {
+        let step = self.open.read(&mut sleeper.pending, now);
+        self.take(step, sleeper, ports)
+    }
+
+    /// Goes on with a read as its next step says; `true` when it was answered.
+    fn take(&mut self, step: ReadStep, sleeper: &mut Sleeper, ports: &Ports) -> bool {
+        match step {
             ReadStep::Hold => {
                 let hold = self.open.hold();
                 let (first, rest) = hold.split_at(hold.len().min(sleeper.piece));
                 ports.channel.reply(sleeper.unique, first);
                 if !rest.is_empty() {
-                    self.rest = Some(rest.to_vec());
+                    self.rest = (rest.to_vec(), 0);
                 }
                 self.open.free_hold();
             }
@@ -290,16 +367,53 @@ impl File {
         }
         let packets = self.drain(ports, now);
         self.feed.fired(packets, error, now);
+        if self.tally == Tally::Armed {
+            self.tally = Tally::At(now + tally_period(ports.files));
+        }
         self.follow(ports, now);
     }
 
     /// One of its timers is due.
     pub fn timer(&mut self, ports: &mut Ports, now: Moment) {
-        if !self.open.is_busy() {
-            let packets = self.drain(ports, now);
-            self.feed.woke(packets, now);
+        match self.tally {
+            _ if self.open.is_busy() => {}
+            Tally::At(at) if at <= now => self.count(ports, now),
+            _ => {
+                let packets = self.drain(ports, now);
+                self.feed.woke(packets, now);
+            }
         }
         self.follow(ports, now);
+    }
+
+    /// Moves packets in for the number of readable bytes alone, and says when that is to be done next.
+    fn count(&mut self, ports: &mut Ports, now: Moment) {
+        let period = tally_period(ports.files);
+        self.tally = Tally::Off;
+        if self.watch() != Watch::Nothing || self.open.tap().is_none() {
+            return;
+        }
+        // Who uses the file has it moved in himself, and while he is busy with what he has read, the tap may keep the rest.
+        let unused = self.asked + period;
+        if unused > now {
+            self.tally = Tally::At(unused);
+            return;
+        }
+        let (packets, bytes) = (self.open.descriptor().counters().received, self.open.readable_bytes());
+        self.open.drain(now);
+        self.wake(ports, now);
+        let nothing = self.open.descriptor().counters().received == packets;
+        let full = !self.open.descriptor().has_room() && self.open.readable_bytes() == bytes;
+        self.tally = match self.open.tap_fd() {
+            Some(_) if nothing => Tally::Armed,
+            _ if full => Tally::At(now + period * FULL_PERIODS),
+            _ => Tally::At(now + period),
+        };
+    }
+
+    /// A wake-up sends a signal.
+    fn signals(&self) -> bool {
+        self.owner.is_some() && self.open.descriptor().signal().is_some()
     }
 
     /// bpf_wakeup: those who sleep are looked at again, if there was one or their time has come.
@@ -307,6 +421,9 @@ impl File {
         let woken = self.open.wakeups() != self.wakeups;
         if woken {
             self.wakeups = self.open.wakeups();
+            if let (Some(owner), Some((signal, _))) = (&self.owner, self.open.descriptor().signal()) {
+                ports.signals.send(owner, signal);
+            }
             if let Some(kh) = self.polled.take() {
                 ports.channel.notify_poll(kh);
             }
@@ -320,23 +437,45 @@ impl File {
         }
     }
 
-    /// Has the pump do what the file wants now.
+    /// What of the tap is watched for those who sleep, or are to be signalled.
+    fn watch(&self) -> Watch {
+        let reader = !self.sleepers.is_empty();
+        let told = self.polled.is_some() || self.signals();
+        let flow = Watch::Flow { bufsize: self.open.descriptor().bufsize() };
+        match self.open.wants() {
+            Wants::NextPacket if reader || told => Watch::NextPacket,
+            // A full buffer has been told of already: nothing new before it is read.
+            Wants::Fill if reader || (told && !self.open.descriptor().is_readable()) => flow,
+            _ if self.open.process_plan() => flow,
+            _ => Watch::Nothing,
+        }
+    }
+
+    /// Has the pump do what the file wants now, and the gauge show what can be read.
     fn follow(&mut self, ports: &mut Ports, now: Moment) {
         if self.open.is_busy() {
             return; // the tap is away, and finishing it comes back here
         }
-        let reader = !self.sleepers.is_empty();
-        let poller = self.polled.is_some();
-        let flow = Watch::Flow { bufsize: self.open.descriptor().bufsize() };
-        let watch = match self.open.wants() {
-            Wants::NextPacket if reader || poller => Watch::NextPacket,
-            // A full buffer has been told of already: nothing new before it is read.
-            Wants::Fill if reader || (poller && !self.open.descriptor().is_readable()) => flow,
-            _ if self.open.process_plan() => flow,
-            _ => Watch::Nothing,
-        };
+        let bytes = self.open.readable_bytes() as u64;
+        if let (Some(gauge), true) = (&self.gauge, bytes != self.shown) {
+            self.shown = bytes;
+            gauge.show(bytes);
+        }
+        let mut watch = self.watch();
+        if watch == Watch::Nothing && self.gauge.is_some() && self.open.tap().is_some() {
+            let next = now + tally_period(ports.files);
+            match self.tally {
+                Tally::Armed => watch = Watch::NextPacket,
+                Tally::At(at) if at <= next || self.asked < now => {}
+                // used after a long time of being full
+                Tally::Off | Tally::At(_) => self.tally = Tally::At(next),
+            }
+        } else if self.tally == Tally::Armed {
+            self.tally = Tally::Off;
+        }
         let deadline = self.sleepers.iter().filter_map(|sleeper| sleeper.deadline).min();
-        let mut timer = deadline.into_iter().chain(self.open.next_event()).min();
+        let tally = if let Tally::At(at) = self.tally { Some(at) } else { None };
+        let mut timer = deadline.into_iter().chain(self.open.next_event()).chain(tally).min();
         if watch != Watch::Nothing {
             // A tap without a descriptor (a replay, the loopback network) can only be asked again and again.
             let silent = self.open.tap_fd().is_none();
@@ -349,16 +488,22 @@ impl File {
 
     /// A signal came for a request: if it sleeps or waits here, it ends. `false`: it is not here.
     pub fn interrupt(&mut self, unique: u64, ports: &mut Ports, now: Moment) -> bool {
-        let asleep = self.sleepers.iter().position(|sleeper| sleeper.unique == unique);
-        let queued = self.queue.iter().position(|req| req.unique() == unique);
-        if let Some(at) = asleep {
-            self.sleepers.remove(at);
-        } else if let Some(at) = queued {
+        let asleep = |file: &File| file.sleepers.iter().position(|sleeper| sleeper.unique == unique);
+        if let Some(at) = self.queue.iter().position(|req| req.unique() == unique) {
             self.queue.remove(at);
+            ports.channel.fail(unique, Errno::Intr);
+        } else if asleep(self).is_some() {
+            // What came before the signal counts, and may be what it waits for.
+            if !self.open.is_busy() {
+                self.drain(ports, now);
+            }
+            if let Some(mut sleeper) = asleep(self).and_then(|at| self.sleepers.remove(at)) {
+                let step = self.open.interrupt_read(&sleeper.pending);
+                self.take(step, &mut sleeper, ports);
+            }
         } else {
             return false;
         }
-        ports.channel.fail(unique, Errno::Intr);
         self.follow(ports, now);
         true
     }

@@ -6,6 +6,9 @@
 pub mod caller;
 mod file;
 pub mod helper;
+pub mod process;
 pub mod pump;
+pub mod schedule;
 pub mod session;
+pub mod signal;
 pub mod wire;

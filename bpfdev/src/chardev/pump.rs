@@ -3,7 +3,8 @@
 //! Every request drains its own tap first, so a tap needs watching only while somebody sleeps. A sleeper whom the next
 //! packet would wake has the descriptor watched, once. One who waits for a full buffer has it drained on a short timer
 //! while packets flow, which costs a wake-up for hundreds of packets instead of one for each. What nobody waits for
-//! stays in the tap, and costs nothing.
+//! stays in the tap; it is moved in a few times a second only, so that the number of readable bytes is right for those who
+//! ask the kernel for it.
 
 use std::collections::BTreeSet;
 use std::io;

@@ -15,9 +15,10 @@ use bpfdev_core::time::{Clock, Moment};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::caller::{Attached, CallerNetwork, Memory, Place, Seldom};
-use super::file::{File, Ioctl, Req, Share};
+use super::file::{File, Found, Ioctl, Req, Share};
 use super::helper::{Helpers, Limits, Outbox};
 use super::pump::Pump;
+use super::signal::{Owner, Signals};
 use super::wire::{self, Channel, Header, IOCTL_32BIT, IOCTL_DIR, IoctlIn, PollIn, ReadIn, WriteIn, opcode};
 
 /// What a session is made of.
@@ -42,16 +43,28 @@ pub struct NewFile {
     pub abi: &'static Abi,
     /// O_WRONLY.
     pub write_only: bool,
+    /// Where its readable bytes are shown.
+    pub gauge: Option<Box<dyn Gauge>>,
     /// What it keeps others from, until it is released.
     pub claim: Share,
     /// What it takes of a limit, until all of it is closed, which may be a while after its release.
     pub room: Share,
 }
 
+/// Shows how many bytes of a file can be read to those who ask the kernel (FIONREAD by Linux's own number). None of it
+/// blocks, and it holds from when the file is opened until it is dropped with it.
+pub trait Gauge: std::fmt::Debug + Send {
+    /// So many bytes.
+    fn show(&self, bytes: u64);
+
+    /// A write(2) of the file is about to be answered: the kernel takes its length for the file's.
+    fn written(&self);
+}
+
 /// What helpers hand back.
 enum Outcome {
-    /// An argument was fetched and decoded.
-    Parsed(Box<Ioctl>, Result<Request, Errno>),
+    /// An argument was fetched and decoded, and an owner found if it names one.
+    Parsed(Box<Ioctl>, Result<(Request, Option<Found>), Errno>),
     /// A task has run.
     Ran(Box<Ioctl>, Box<Finished>),
     /// A reply was made and written as far as the kernel does not.
@@ -66,6 +79,10 @@ pub struct Ports {
     pub channel: Channel,
     /// Poll set and timers.
     pub pump: Pump,
+    /// Who sends files' signals.
+    pub signals: Signals,
+    /// Files open now.
+    pub files: usize,
     config: Config,
     memory: Helpers<Outcome>,
     tasks: Helpers<Outcome>,
@@ -169,6 +186,8 @@ impl Session {
         let ports = Ports {
             channel,
             pump: Pump::new()?,
+            signals: Signals::default(),
+            files: 0,
             memory: Helpers::new("memory", config.helpers, outbox.clone()),
             tasks: Helpers::new("task", config.helpers, outbox),
             config,
@@ -217,11 +236,13 @@ impl Session {
         let span = tracing::info_span!("file", fh, abi, pid = header.pid, uid = header.uid, interface);
         tracing::debug!(parent: &span, "opened");
         self.files.insert(fh, File::new(fh, new, span));
+        self.ports.files = self.files.len();
     }
 
     /// The file was closed for the last time. `false`: it is not one of ours.
     pub fn released(&mut self, fh: u64) -> bool {
         let Some(file) = self.files.remove(&fh) else { return false };
+        self.ports.files = self.files.len();
         tracing::debug!(parent: &file.span, "closed");
         file.release(Errno::BadF, &mut self.ports);
         true
@@ -307,9 +328,10 @@ impl Session {
             out_size: ioctl.out_size as usize,
         };
         let copied = call.arg_in() <= ioctl.arg.len();
-        if copied && !call.needs_memory() {
+        let names_owner = matches!(call.row.op, Op::SetOwn | Op::SetPgrp);
+        if copied && !call.needs_memory() && !names_owner {
             return match call.parse(&ioctl.arg, &mut NoMemory) {
-                Ok(request) => self.apply(ioctl.fh, Req::Ioctl { ioctl, request }),
+                Ok(request) => self.apply(ioctl.fh, Req::Ioctl { ioctl, request, found: None }),
                 Err(errno) => self.ports.channel.fail(unique, errno),
             };
         }
@@ -318,7 +340,7 @@ impl Session {
             if SAID.may_say() {
                 tracing::warn!(
                     request = call.row.name,
-                    "the caller is outside the daemon's pid namespace: its memory cannot be read"
+                    "the caller is outside the daemon's pid namespace: neither its memory nor its numbers are known"
                 );
             }
             return self.ports.channel.fail(unique, Errno::OpNotSupp);
@@ -326,7 +348,7 @@ impl Session {
         self.fetch(ioctl);
     }
 
-    /// Has the argument fetched from the caller's memory.
+    /// Has the argument fetched from the caller's memory, or made out whom it means.
     fn fetch(&mut self, mut ioctl: Ioctl) {
         let (unique, uid) = (ioctl.unique, ioctl.uid);
         let lost = Outcome::Made { unique, result: Err(Errno::Io) };
@@ -386,7 +408,9 @@ impl Session {
                 Outcome::Parsed(ioctl, request) => {
                     self.fetching.remove(&ioctl.unique);
                     match request {
-                        Ok(request) => self.apply(ioctl.fh, Req::Ioctl { ioctl: *ioctl, request }),
+                        Ok((request, found)) => {
+                            self.apply(ioctl.fh, Req::Ioctl { ioctl: *ioctl, request, found });
+                        }
                         Err(errno) => self.ports.channel.fail(ioctl.unique, errno),
                     }
                 }
@@ -421,8 +445,8 @@ impl Session {
     }
 }
 
-/// Fetches and decodes an ioctl's argument, on a helper.
-fn fetch_request(ioctl: &mut Ioctl) -> Result<Request, Errno> {
+/// Fetches and decodes an ioctl's argument, and finds the owner it names, on a helper.
+fn fetch_request(ioctl: &mut Ioctl) -> Result<(Request, Option<Found>), Errno> {
     let mut memory = Memory::of(ioctl.tid).ok_or(Errno::OpNotSupp)?;
     let wanted = ioctl.call.arg_in();
     if ioctl.arg.len() < wanted {
@@ -433,7 +457,14 @@ fn fetch_request(ioctl: &mut Ioctl) -> Result<Request, Errno> {
     if ioctl.caller.ilp32 {
         ioctl.call.widen(&mut ioctl.arg);
     }
-    ioctl.call.parse(&ioctl.arg, &mut memory)
+    let request = ioctl.call.parse(&ioctl.arg, &mut memory)?;
+    let owner = match request {
+        Request::SetOwn(owner) => Some(owner),
+        // a number that cannot be a group's is refused when it is applied
+        Request::SetPgrp(group) => group.checked_neg(),
+        _ => None,
+    };
+    Ok((request, owner.map(|owner| Owner::find(ioctl.tid, owner))))
 }
 
 /// Makes an ioctl's reply and writes to the caller's memory what the kernel will not, on a helper.

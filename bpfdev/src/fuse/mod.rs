@@ -9,6 +9,7 @@ mod mux;
 mod namespace;
 mod nodes;
 mod opens;
+mod size;
 
 use std::error::Error;
 use std::fmt;
@@ -171,6 +172,7 @@ pub struct Daemon {
     ended: Arc<EventFd>,
     character: Option<JoinHandle<io::Result<End>>>,
     directory: Option<fuser::BackgroundSession>,
+    refreshing: Option<JoinHandle<()>>,
 }
 
 /// Says that the loop has ended, however it did.
@@ -209,7 +211,10 @@ impl Daemon {
             page: page_size(),
         };
         let session = Session::new(Channel::new(device), config).map_err(failed("serve"))?;
-        let mux = Mux::new(session, ours, opens.clone(), stop.clone()).map_err(failed("serve"))?;
+        let (sizes, refreshing) =
+            size::Sizes::start(mount.dir().to_owned()).map_err(failed("start a thread for"))?;
+        let names = sizes.names();
+        let mux = Mux::new(session, ours, opens.clone(), sizes, stop.clone()).map_err(failed("serve"))?;
         let say_ended = SayEnded(ended.clone());
         let serve = move || {
             let _say_ended = say_ended;
@@ -230,6 +235,7 @@ impl Daemon {
             ended,
             character: Some(character),
             directory: None,
+            refreshing: Some(refreshing),
         };
         let access = Access {
             mode: options.mode,
@@ -238,7 +244,7 @@ impl Daemon {
         };
         let mut config = fuser::Config::default();
         config.n_threads = Some(1);
-        let namespace = Namespace::new(options.abi, access, opens);
+        let namespace = Namespace::new(options.abi, access, opens, names);
         let directory = fuser::Session::from_fd(namespace, fusers, fuser::SessionACL::All, config);
         let directory = directory.and_then(fuser::Session::spawn).map_err(failed("serve the directory"))?;
         daemon.directory = Some(directory);
@@ -298,6 +304,10 @@ impl Daemon {
         };
         if let Some(Err(error)) = self.directory.take().map(fuser::BackgroundSession::join) {
             tracing::warn!(%error, "the directory's thread ended badly");
+        }
+        // What it asked the loop for has failed with the loop's end, and nothing asks it any more.
+        if self.refreshing.take().map(JoinHandle::join).is_some_and(|ended| ended.is_err()) {
+            tracing::warn!("the thread that keeps sizes panicked");
         }
         unmounted?;
         // With no file open our own unmounting is what ends the loop.

@@ -15,6 +15,7 @@ use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 
 use super::namespace::MAX_WRITE;
 use super::opens::Opens;
+use super::size::Sizes;
 use crate::chardev::session::{NewFile, Session};
 use crate::chardev::wire::{self, Header, OUT_HEADER, opcode};
 
@@ -45,6 +46,7 @@ pub struct Mux {
     /// What fuser's end had no room for.
     outgoing: VecDeque<Vec<u8>>,
     opens: Arc<Opens>,
+    sizes: Sizes,
     /// OPENs that fuser has: unique, and who opens.
     opening: HashMap<u64, Header>,
     /// Unique of the INIT that fuser has.
@@ -65,6 +67,7 @@ impl Mux {
         mut session: Session,
         fuser: OwnedFd,
         opens: Arc<Opens>,
+        sizes: Sizes,
         stop: Arc<EventFd>,
     ) -> io::Result<Mux> {
         let helpers = session.helpers_fd();
@@ -79,6 +82,7 @@ impl Mux {
             fuser,
             outgoing: VecDeque::new(),
             opens,
+            sizes,
             opening: HashMap::new(),
             init: None,
             _stop: stop,
@@ -238,6 +242,7 @@ impl Mux {
             let file = NewFile {
                 abi: opening.abi,
                 write_only: opening.write_only,
+                gauge: Some(Box::new(self.sizes.gauge(opening.inode, opening.size))),
                 claim: Box::new(opening.claim),
                 room: Box::new(opening.room),
             };

@@ -21,6 +21,7 @@ use bpfdev_core::abi::Abi;
 use super::inodes::{Inode, Inodes};
 use super::nodes::{self, Device};
 use super::opens::{Opening, Opens};
+use super::size::HiddenNames;
 
 /// Largest piece of a read(2) or write(2), bytes: what the kernel takes by default (fs.fuse.max_pages_limit).
 pub const MAX_WRITE: u32 = 1 << 20;
@@ -64,11 +65,12 @@ pub struct Namespace {
     inodes: Mutex<Inodes>,
     next_file: AtomicU64,
     opens: Arc<Opens>,
+    names: Arc<HiddenNames>,
 }
 
 impl Namespace {
-    /// Nodes with these permissions, those of `top` in the top directory.
-    pub fn new(top: &'static Abi, access: Access, opens: Arc<Opens>) -> Namespace {
+    /// Nodes with these permissions, those of `top` in the top directory, which also has the names of [`super::size`].
+    pub fn new(top: &'static Abi, access: Access, opens: Arc<Opens>, names: Arc<HiddenNames>) -> Namespace {
         let devices = std::iter::once(top).chain(nodes::DIRECTORIES).map(Device::new).collect();
         Namespace {
             access: Mutex::new(access),
@@ -77,6 +79,7 @@ impl Namespace {
             inodes: Mutex::new(Inodes::new()),
             next_file: AtomicU64::new(1),
             opens,
+            names,
         }
     }
 
@@ -107,7 +110,6 @@ impl Namespace {
     }
 
     fn node_attr(&self, ino: INodeNo, inode: &Inode) -> FileAttr {
-        // The newest number the character plane has told: it asks for this only after telling it.
         FileAttr { size: inode.size.load(Ordering::SeqCst), ..self.any_attr(ino) }
     }
 
@@ -140,6 +142,13 @@ impl Namespace {
         {
             let ino = INodeNo(ROOT + 1 + below as u64);
             return Ok((self.directory_attr(ino, 2), Generation(0)));
+        }
+        if place == 0
+            && let Some(number) = self.names.asks_for(request.pid(), name)
+        {
+            let mut inodes = self.inodes();
+            let inode = inodes.look_up(number).ok_or(Errno::ENOENT)?;
+            return Ok((self.node_attr(INodeNo(number), inode), Generation(inode.generation)));
         }
         let minor = self.devices.get(place).and_then(|device| device.find(name)).ok_or(Errno::ENOENT)?;
         let (number, inode) = self.inodes().add(place, minor).ok_or(Errno::ENFILE)?;

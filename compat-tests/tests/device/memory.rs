@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use serial_test::serial;
 
 use crate::node::{Device, Wire, frame};
-use crate::sys::{Bpf, CountAndPointer, Ifreq, Insn, frames, number};
+use crate::sys::{CountAndPointer, Ifreq, Insn, frames, number};
 
 fn errno<T>(result: io::Result<T>) -> Option<i32> {
     result.err().and_then(|e| e.raw_os_error())
@@ -146,6 +146,6 @@ fn a_caller_outside_the_pid_namespace_is_told_so() {
     assert!(device.log().contains("pid namespace"), "{}", device.log());
     drop(bpf);
     let dir = device.crash();
-    crate::node::until("the daemon dies with it", || Bpf::open_with(&dir.join("bpf"), libc::O_RDWR).is_err());
-    drop(Device::start_at(&dir, &[])); // takes the stale mount away
+    crate::node::until("the daemon ends with it, and takes its mount away", || !dir.exists());
+    drop(Device::start_at(&dir, &[]));
 }

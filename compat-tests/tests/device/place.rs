@@ -111,6 +111,7 @@ fn every_open_of_every_name_is_a_descriptor_of_its_own() {
         .map(|e| e.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
+    names.retain(|name| !["dragonfly", "freebsd", "macos", "netbsd", "openbsd"].contains(&name.as_str()));
     assert_eq!(names.len(), 17);
     assert_eq!(names[..3], ["bpf", "bpf0", "bpf1"]);
     let files: Vec<_> = names.iter().map(|name| Bpf::open(&device.dir.join(name))).collect();

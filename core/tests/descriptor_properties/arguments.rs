@@ -5,7 +5,7 @@ use bpfdev_core::abi::{self, Call, CallerMemory, Dir, Response};
 use bpfdev_core::errno::Errno;
 
 /// Every row of every dialect, in each encoding it has.
-fn calls() -> impl Iterator<Item = (&'static str, u32, Call)> {
+pub fn calls() -> impl Iterator<Item = (&'static str, u32, Call)> {
     abi::ALL.into_iter().flat_map(|abi| {
         abi.requests.iter().flat_map(move |row| {
             abi.encodings.iter().map(move |encoding| {

@@ -16,6 +16,7 @@ mod readers;
 mod records;
 mod requests;
 mod system;
+mod tables;
 mod world;
 
 use bpfdev_core::abi::{self, Abi};

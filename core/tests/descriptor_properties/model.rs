@@ -119,6 +119,8 @@ pub struct Model {
     pub nonblocking: bool,
     pub locked: bool,
     pub timer: Timer,
+    /// An interface was attached once.
+    pub has_buffers: bool,
     pub store: Buffer,
     pub hold: Option<Buffer>,
     /// Received, captured, dropped since the last reset.
@@ -157,6 +159,7 @@ impl Model {
             nonblocking: false,
             locked: false,
             timer: Timer::Idle,
+            has_buffers: false,
             store: Buffer::default(),
             hold: None,
             counters: (0, 0, 0),

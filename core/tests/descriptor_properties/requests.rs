@@ -94,6 +94,11 @@ impl World {
             Marks::Layout => self.model.ilp32 |= caller.ilp32 && caller.ilp32_request && looked_at,
             Marks::Never => {}
         }
+        if what == "SBLEN" && looked_at {
+            // semantics.md 3, "BIOCSBLEN when attached": EINVAL, on NetBSD also whenever there are buffers
+            let fixed = self.model.link.is_some() || (system.name == "netbsd" && self.model.has_buffers);
+            assert_eq!(result.is_err(), fixed, "BIOCSBLEN: {result:?}");
+        }
         let effect = match result {
             Ok(effect) => effect,
             Err(_) => {
@@ -165,6 +170,7 @@ impl World {
         self.d.attach(interface, promiscuous);
         self.model.link = Some(Link { dlt, loopback, index, name });
         self.model.reset();
+        self.model.has_buffers = true;
     }
 
     /// What a request that succeeded has changed.

@@ -1,0 +1,238 @@
+//! The sizes of the nodes' inodes, from which the kernel answers FIONREAD by Linux's own number.
+//!
+//! For a regular file that ioctl never reaches us: the answer is the size the kernel has of it, less a position that is
+//! always 0 here. The kernel takes a size from each reply with attributes, and asks for them when somebody stats the file.
+//! So a thread of ours does that whenever a file's readable bytes have changed: soon, not at once, and not more often than
+//! the limits below allow. It is one of its own since the loops that answer it must not wait for it.
+//!
+//! An inode has no name it could be found by, as each LOOKUP makes a new one. So there is one more, `.INODE` in the top
+//! directory, for that thread alone; the inode is held by it while the file is open, with no right to read (O_PATH).
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::{Mode, fstat};
+
+use crate::chardev::schedule::{self, Asking, Due};
+use crate::chardev::session::Gauge;
+use crate::sys;
+
+/// A file's size is not refreshed again before so long.
+const REST: Duration = Duration::from_millis(25);
+/// Nor any other file's before so long: 200 a second in all.
+const REST_OF_ALL: Duration = Duration::from_millis(5);
+/// After a refresh the kernel's number is looked at again, without asking anybody. A write(2) that we have answered makes its
+/// length the size when the writer comes to run, and of two replies under way together the kernel drops the later one.
+const LOOKS: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(2)];
+
+/// The names that only the refreshing thread may look up.
+#[derive(Debug)]
+pub struct HiddenNames {
+    top: PathBuf,
+    tid: AtomicI32,
+    /// The inode that thread looked up last.
+    looked_up: AtomicU64,
+}
+
+impl HiddenNames {
+    fn new(top: PathBuf) -> Arc<HiddenNames> {
+        Arc::new(HiddenNames { top, tid: AtomicI32::new(0), looked_up: AtomicU64::new(0) })
+    }
+
+    /// The inode that a name in the top directory means, when it is that thread which looks it up.
+    pub fn asks_for(&self, tid: u32, name: &str) -> Option<u64> {
+        let ours = self.tid.load(Ordering::SeqCst);
+        if ours == 0 || i32::try_from(tid) != Ok(ours) {
+            return None;
+        }
+        let inode = name.strip_prefix('.')?.parse().ok()?;
+        self.looked_up.store(inode, Ordering::SeqCst);
+        Some(inode)
+    }
+
+    fn open(&self, inode: u64) -> Option<OwnedFd> {
+        self.looked_up.store(0, Ordering::SeqCst);
+        let path = self.top.join(format!(".{inode}"));
+        match open(&path, OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty()) {
+            // Something else may be mounted on top of us by now.
+            Ok(file) => (self.looked_up.load(Ordering::SeqCst) == inode).then_some(file),
+            Err(error) => {
+                tracing::debug!(path = %path.display(), %error, "the size of an inode cannot be refreshed");
+                None
+            }
+        }
+    }
+}
+
+/// The inode of an open file, as the refreshing thread holds it.
+#[derive(Debug)]
+enum Held {
+    NotYet,
+    Yes(Arc<OwnedFd>),
+    /// The file is closed: never again.
+    Closed,
+}
+
+/// One open file's size.
+#[derive(Debug)]
+pub struct Size {
+    inode: u64,
+    /// What the inode's attributes say.
+    shown: Arc<AtomicU64>,
+    names: Arc<HiddenNames>,
+    held: Mutex<Held>,
+    /// It is to be refreshed, and that has not begun.
+    pending: std::sync::atomic::AtomicBool,
+    /// Looks taken since the last refresh.
+    looks: AtomicU8,
+    rests_until: Mutex<Instant>,
+}
+
+impl Size {
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The inode, opened if it was not yet. The lock is not held meanwhile: closing must not wait for this.
+    fn file(&self) -> Option<Arc<OwnedFd>> {
+        match &*self.lock() {
+            Held::Yes(file) => return Some(file.clone()),
+            Held::Closed => return None,
+            Held::NotYet => {}
+        }
+        let file = Arc::new(self.names.open(self.inode)?);
+        let mut held = self.lock();
+        match *held {
+            Held::Closed => None,
+            _ => {
+                *held = Held::Yes(file.clone());
+                Some(file)
+            }
+        }
+    }
+
+    fn next_look(&self) -> Option<Instant> {
+        let look = LOOKS.get(usize::from(self.looks.fetch_add(1, Ordering::Relaxed)))?;
+        Some(Instant::now() + *look)
+    }
+}
+
+impl Due for Size {
+    fn earliest(&self) -> Instant {
+        *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) -> Option<Instant> {
+        // From here on a change is one more refresh: what is told below is at least as new as this.
+        let changed = self.pending.swap(false, Ordering::SeqCst);
+        let file = self.file()?;
+        if !changed && sys::known_size(file.as_fd()).ok() == Some(self.shown.load(Ordering::SeqCst)) {
+            return self.next_look();
+        }
+        if let Err(error) = fstat(&*file) {
+            tracing::debug!(inode = self.inode, %error, "the size of an inode cannot be refreshed");
+            return None;
+        }
+        drop(file);
+        self.looks.store(0, Ordering::Relaxed);
+        *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + REST;
+        thread::sleep(REST_OF_ALL);
+        self.next_look()
+    }
+}
+
+/// The end of it that an open file has. Dropping it gives the inode free.
+#[derive(Debug)]
+pub struct SizeGauge {
+    size: Arc<Size>,
+    asking: Asking<Size>,
+}
+
+impl SizeGauge {
+    fn ask(&self) {
+        if !self.size.pending.swap(true, Ordering::SeqCst) {
+            let _ = self.asking.send(self.size.clone()); // the thread lasts as long as this end
+        }
+    }
+}
+
+impl Gauge for SizeGauge {
+    fn show(&self, bytes: u64) {
+        self.size.shown.store(bytes, Ordering::SeqCst);
+        self.ask();
+    }
+
+    fn written(&self) {
+        self.ask();
+    }
+}
+
+impl Drop for SizeGauge {
+    fn drop(&mut self) {
+        // An O_PATH descriptor is closed without a word to the file system, so the loop may do it.
+        *self.size.lock() = Held::Closed;
+    }
+}
+
+/// Where files get their gauges.
+#[derive(Debug)]
+pub struct Sizes {
+    names: Arc<HiddenNames>,
+    asking: Asking<Size>,
+}
+
+impl Sizes {
+    /// Starts the thread for the mount at `top`. It ends with this and all gauges.
+    ///
+    /// # Errors
+    /// No thread can be had.
+    pub fn start(top: PathBuf) -> std::io::Result<(Sizes, JoinHandle<()>)> {
+        let names = HiddenNames::new(top);
+        let thread_names = names.clone();
+        let begin = move || thread_names.tid.store(nix::unistd::gettid().as_raw(), Ordering::SeqCst);
+        let (asking, thread) = schedule::start("sizes", begin)?;
+        Ok((Sizes { names, asking }, thread))
+    }
+
+    /// The names of the thread.
+    pub fn names(&self) -> Arc<HiddenNames> {
+        self.names.clone()
+    }
+
+    /// The gauge of a file that was opened by this inode, whose attributes say `shown`.
+    pub fn gauge(&self, inode: u64, shown: Arc<AtomicU64>) -> SizeGauge {
+        let size = Arc::new(Size {
+            inode,
+            shown,
+            names: self.names.clone(),
+            held: Mutex::new(Held::NotYet),
+            pending: false.into(),
+            looks: AtomicU8::new(0),
+            rests_until: Mutex::new(Instant::now()),
+        });
+        SizeGauge { size, asking: self.asking.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_thread_itself_may_look_its_names_up() {
+        let names = HiddenNames::new("/nowhere".into());
+        assert_eq!(names.asks_for(0, ".300"), None, "before it runs");
+        names.tid.store(77, Ordering::SeqCst);
+        assert_eq!(names.asks_for(77, ".300"), Some(300));
+        for (tid, name) in [(78, ".300"), (0, ".300"), (77, "300"), (77, "."), (77, ".x"), (u32::MAX, ".300")]
+        {
+            assert_eq!(names.asks_for(tid, name), None, "{tid} {name}");
+        }
+        assert!(names.open(300).is_none());
+    }
+}
