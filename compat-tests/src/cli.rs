@@ -7,6 +7,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
+use crate::conformance;
+#[cfg(target_os = "linux")]
 use crate::{bench, fuzz, oracle};
 
 /// Conformance of the BSD packet filter device on Linux
@@ -20,18 +22,28 @@ struct Cli {
 /// A new subcommand is its module, a line here and a line in `dispatch`.
 #[derive(Debug, clap::Subcommand)]
 enum Subcommand {
+    Run(conformance::cli::RunArgs),
+    #[cfg(target_os = "linux")]
     Oracle(oracle::OracleArgs),
+    #[cfg(target_os = "linux")]
     Bench(bench::BenchArgs),
+    #[cfg(target_os = "linux")]
     Fuzz(fuzz::FuzzArgs),
+    #[cfg(target_os = "linux")]
     #[command(hide = true)]
     BenchPart(bench::PartArgs),
 }
 
 fn dispatch(command: &Subcommand) -> anyhow::Result<ExitCode> {
     match command {
+        Subcommand::Run(args) => conformance::cli::run(args),
+        #[cfg(target_os = "linux")]
         Subcommand::Oracle(args) => oracle::run(args),
+        #[cfg(target_os = "linux")]
         Subcommand::Bench(args) => bench::run(args),
+        #[cfg(target_os = "linux")]
         Subcommand::Fuzz(args) => fuzz::run(args),
+        #[cfg(target_os = "linux")]
         Subcommand::BenchPart(args) => bench::run_part(args),
     }
 }
@@ -42,10 +54,12 @@ fn dispatch(command: &Subcommand) -> anyhow::Result<ExitCode> {
 pub struct UsageError(pub String);
 
 /// The subcommands of bpfdev with which it starts a device from its own program file, so from ours.
+#[cfg(target_os = "linux")]
 const OF_BPFDEV: [&str; 2] = ["serve", "launch"];
 
 /// Parses the command line and runs it.
 pub fn main() -> ExitCode {
+    #[cfg(target_os = "linux")]
     if std::env::args_os().nth(1).is_some_and(|word| OF_BPFDEV.iter().any(|ours| word == *ours)) {
         return bpfdev::cli::main();
     }

@@ -2,11 +2,13 @@
 
 #[cfg(target_os = "linux")]
 pub mod bench;
-#[cfg(target_os = "linux")]
 pub mod cli;
+pub mod conformance;
 #[cfg(target_os = "linux")]
 pub mod fuzz;
 #[cfg(target_os = "linux")]
 pub mod oracle;
 #[cfg(target_os = "linux")]
 mod sys;
+#[cfg(target_os = "linux")]
+mod wire;

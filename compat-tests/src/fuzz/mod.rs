@@ -1,168 +1,144 @@
-//! `bpfdev-compat fuzz`: random valid programs on random packets, the interpreter against the kernel.
+//! `bpfdev-compat fuzz`: random input for what reads bytes from outside, and random filters.
 //!
-//! A *run* is one program on one packet. Everything follows from a seed, and a difference prints the seed to see it
-//! again.
+//! Everything follows from a seed. What is found is printed with the seed and, but for filters, with the input in hex:
+//! `--input` takes it again. A target that is fuzzed with bytes is a [`Target`]: it makes inputs from a random number
+//! generator, and a check that says what must hold for any bytes.
 
-mod generate;
-mod sys;
-mod test_run;
-mod wire;
+mod filter;
+mod fuse;
+mod harness;
+mod ioctl;
+mod random;
+mod records;
 
-use std::fmt;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use bpfdev_core::cbpf::{Program, Rules, disasm, rules, text};
+pub use filter::FuzzPlan;
+use harness::Subject;
 
-/// Seeds that are run first. A seed that has shown a difference is added here.
-pub const SEEDS: [u64; 8] = [1, 2, 3, 5, 8, 13, 31, 32];
+use crate::cli::UsageError;
 
-/// Which of the kernel's ways to run a filter is compared.
+/// What is fuzzed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum FuzzPlan {
-    /// Translated to eBPF: by BPF_PROG_TEST_RUN (all 32 bits of the answer), and on packet sockets
-    Ebpf,
-    /// Rewritten for classic BPF, on packet sockets
-    Cbpf,
-    /// Both
-    All,
+pub enum Target {
+    /// Filter plans: random programs and packets, interpreter against kernel
+    Filter,
+    /// Request numbers and arguments of every dialect, and the caller's memory they name
+    Ioctl,
+    /// The walk through a buffer of records, in every layout
+    Records,
+    /// Messages of /dev/fuse
+    Fuse,
 }
 
-/// Compare the filter plans: random programs and packets, interpreter against kernel
+impl Target {
+    /// Every target, and the parts of the time each is given.
+    const ALL: [(Target, u32); 4] =
+        [(Target::Filter, 9), (Target::Ioctl, 1), (Target::Records, 1), (Target::Fuse, 1)];
+
+    fn name(self) -> &'static str {
+        match self {
+            Target::Filter => "filter",
+            Target::Ioctl => "ioctl",
+            Target::Records => "records",
+            Target::Fuse => "fuse",
+        }
+    }
+
+    /// What it does with bytes; `None` for filters, which are not made from bytes.
+    fn subject(self) -> Option<Subject> {
+        match self {
+            Target::Filter => None,
+            Target::Ioctl => Some(ioctl::subject(ioctl::Ours)),
+            Target::Records => Some(records::subject(records::ours)),
+            Target::Fuse => Some(fuse::subject(fuse::Ours)),
+        }
+    }
+}
+
+/// Random input for parsers and filters: what is found is printed with what shows it again
 #[derive(Debug, clap::Args)]
 pub struct FuzzArgs {
-    /// Seconds to run for
+    /// What to fuzz [default: all, filters for three quarters of the time]
+    #[arg(value_enum)]
+    target: Option<Target>,
+    /// Seconds to run for, shared by the targets
     #[arg(long, value_name = "N", default_value_t = 60, conflicts_with = "runs")]
     seconds: u64,
-    /// Runs to make instead; a run is one program on one packet
+    /// Executions of each target to make instead; of filters, one is one program on one packet
     #[arg(long, value_name = "N")]
     runs: Option<u64>,
     /// First seed, instead of those of the source and then the next numbers
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
-    /// What to compare with the interpreter
+    /// The one input to try, in hex; not for filters
+    #[arg(long, value_name = "HEX", requires = "target", conflicts_with_all = ["runs", "seconds", "seed"])]
+    input: Option<String>,
+    /// What to compare with the interpreter, of filters
     #[arg(long, value_enum, default_value_t = FuzzPlan::All)]
     plan: FuzzPlan,
 }
 
-/// What was done.
-#[derive(Clone, Copy, Debug, Default)]
-struct Tally {
-    /// By BPF_PROG_TEST_RUN.
-    test_runs: u64,
-    /// On packet sockets, translated.
-    ebpf: u64,
-    /// On packet sockets, rewritten.
-    cbpf: u64,
-    /// Of all runs, those of a packet whose tag was stripped.
-    tagged: u64,
-    /// Of all runs, those that accepted.
-    accepted: u64,
-    programs: u64,
-    /// Programs that classic BPF cannot express, or the socket had no memory for.
-    not_exact: u64,
+/// How long a target is fuzzed.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    until: Option<Instant>,
+    runs: Option<u64>,
 }
 
-impl Tally {
-    fn runs(&self) -> u64 {
-        self.test_runs + self.ebpf + self.cbpf
+impl Budget {
+    /// So many runs, or else this long from now.
+    fn new(runs: Option<u64>, time: Duration) -> Budget {
+        Budget { until: runs.is_none().then(|| Instant::now() + time), runs }
+    }
+
+    /// After so many runs it is enough.
+    fn is_used_up(&self, runs: u64) -> bool {
+        self.runs.is_some_and(|enough| runs >= enough)
+            || self.until.is_some_and(|until| Instant::now() >= until)
     }
 }
-
-impl fmt::Display for Tally {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} runs of {} programs: {} eBPF by test run, {} eBPF and {} cBPF on packet sockets; {} with a stripped tag, \
-             {} accepted; {} programs cBPF cannot express",
-            self.runs(),
-            self.programs,
-            self.test_runs,
-            self.ebpf,
-            self.cbpf,
-            self.tagged,
-            self.accepted,
-            self.not_exact
-        )
-    }
-}
-
-/// The kernel and the interpreter do not agree.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "seed {seed}: {plan} gives {kernel:#x} where {expected:#x} is right\nrules: {system}\nframe: {frame}\n\
-     tag stripped: {tagged}\n{listing}{program}"
-)]
-struct Difference {
-    seed: u64,
-    plan: &'static str,
-    kernel: u32,
-    expected: u32,
-    system: &'static str,
-    frame: String,
-    tagged: bool,
-    listing: String,
-    program: String,
-}
-
-impl Difference {
-    fn new(
-        seed: u64,
-        plan: &'static str,
-        program: &Program,
-        frame: &[u8],
-        tagged: bool,
-        [kernel, expected]: [u32; 2],
-    ) -> Difference {
-        let frame = frame.iter().map(|byte| format!("{byte:02x}")).collect();
-        let listing = disasm(program.insns());
-        let system = program.rules().name;
-        let program = text::write(program.insns(), text::Form::Decimal);
-        Difference { seed, plan, kernel, expected, system, frame, tagged, listing, program }
-    }
-}
-
-/// The systems whose programs are tried, the device's own dialect twice.
-static SYSTEMS: [&Rules; 7] = [
-    &rules::LINUX_ABI,
-    &rules::LINUX_ABI,
-    &rules::FREEBSD,
-    &rules::NETBSD,
-    &rules::OPENBSD,
-    &rules::DRAGONFLY,
-    &rules::MACOS,
-];
 
 /// Runs the subcommand.
 ///
 /// # Errors
-/// The difference found; or what is missing for the kernel to run filters.
+/// What was found; or what is missing for the kernel to run filters.
 pub fn run(args: &FuzzArgs) -> anyhow::Result<ExitCode> {
-    let deadline = args.runs.is_none().then(|| Instant::now() + Duration::from_secs(args.seconds));
-    let enough = |tally: &Tally| match (args.runs, deadline) {
-        (Some(runs), _) => tally.runs() >= runs,
-        (None, Some(deadline)) => Instant::now() >= deadline,
-        (None, None) => true,
-    };
-    let first = args.seed.unwrap_or(1);
-    let committed: &[u64] = if args.seed.is_some() { &[] } else { &SEEDS };
-    let mut wire = wire::Wire::new(args.plan)?;
-    let mut tally = Tally::default();
-    let start = Instant::now();
-    let mut said = start;
-    for seed in committed.iter().copied().chain(first..) {
-        if args.plan != FuzzPlan::Cbpf {
-            test_run::round(seed, &mut tally)?;
-        }
-        wire.round(seed, &mut tally)?;
-        if enough(&tally) {
-            break;
-        }
-        if said.elapsed() >= Duration::from_secs(60) {
-            said = Instant::now();
-            eprintln!("seed {seed}: {tally}");
-        }
+    if let Some(hex) = &args.input {
+        return try_again(args.target, hex);
     }
-    println!("{tally}; no difference, in {:.0} s", start.elapsed().as_secs_f64());
+    let start = Instant::now();
+    let chosen: Vec<_> = Target::ALL
+        .into_iter()
+        .filter(|(target, _)| args.target.is_none_or(|only| only == *target))
+        .collect();
+    let parts: u32 = chosen.iter().map(|(_, part)| part).sum();
+    let mut done = Vec::new();
+    for (target, part) in chosen {
+        let budget = Budget::new(args.runs, Duration::from_secs(args.seconds) * part / parts);
+        let runs = match target.subject() {
+            None => filter::run(&budget, args.seed, args.plan)?,
+            Some(subject) => harness::run(&subject, &budget, args.seed.unwrap_or(1))?,
+        };
+        done.push((target.name(), runs));
+    }
+    let each: Vec<String> = done.iter().map(|(name, runs)| format!("{name} {runs}")).collect();
+    let all: u64 = done.iter().map(|(_, runs)| runs).sum();
+    let seconds = start.elapsed().as_secs_f64();
+    println!("{}: {all} executions, nothing found, in {seconds:.0} s", each.join(", "));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Tries one input.
+fn try_again(target: Option<Target>, hex: &str) -> anyhow::Result<ExitCode> {
+    let Some(subject) = target.and_then(Target::subject) else {
+        return Err(UsageError("--input: filters are not made from bytes, use --seed".to_owned()).into());
+    };
+    let Some(input) = harness::from_hex(hex) else {
+        return Err(UsageError(format!("--input: {hex} is not hex")).into());
+    };
+    subject.try_input(&input).map_err(|what| harness::Failure::new(&subject, None, input, what))?;
+    println!("{}: nothing found", subject.name);
     Ok(ExitCode::SUCCESS)
 }

@@ -2,11 +2,11 @@
 
 mod files;
 mod stack;
-mod wire;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,10 +19,11 @@ use bpfdev_core::abi::Abi;
 use super::call::{Answer, Call, Trouble, World};
 use super::corpus;
 use super::file::{Filter, Recording};
+use super::host::interface_flags;
 use super::play::{Stage, Tally, all};
 use super::script::Needs;
+use crate::wire::{LOOPBACK, Wire};
 use files::Files;
-use wire::Wire;
 
 /// How far a time may be off: a tick of the recorder's clock, and what a busy machine adds.
 const TOLERANCE: Duration = Duration::from_millis(200);
@@ -52,10 +53,10 @@ pub fn play(
     if let Some(plan) = plan {
         arguments.extend(["--plan", plan].map(OsString::from));
     }
-    let namespace = Namespace::new()?;
+    let namespace = Arc::new(Namespace::new()?);
     let mut daemon = Daemon::start(arguments)?;
     let tally = namespace.enter(|| -> anyhow::Result<Tally> {
-        let wire = Wire::new(&namespace).context("the veth pair")?;
+        let wire = Wire::new(Arc::clone(&namespace)).context("the veth pair")?;
         Ok(all(recordings, &mut OnDevice { mount, wire }, say))
     })??;
     if let Some(status) = daemon.ended()? {
@@ -65,12 +66,12 @@ pub fn play(
     Ok(tally)
 }
 
-struct OnDevice<'a> {
+struct OnDevice {
     mount: PathBuf,
-    wire: Wire<'a>,
+    wire: Wire,
 }
 
-impl Stage for OnDevice<'_> {
+impl Stage for OnDevice {
     fn with_world(
         &mut self,
         needs: &Needs,
@@ -88,8 +89,8 @@ impl Stage for OnDevice<'_> {
 }
 
 /// The world of one recording.
-struct Scene<'w, 'n> {
-    wire: &'w mut Wire<'n>,
+struct Scene<'w> {
+    wire: &'w mut Wire,
     files: Files,
     threads: BTreeMap<u64, Receiver<Answer>>,
     /// Descriptors that asked for lo0 last.
@@ -99,7 +100,7 @@ struct Scene<'w, 'n> {
 /// NetBSD's BIOCSETIF.
 const SET_IF: u32 = 0x8090_426c;
 
-impl Scene<'_, '_> {
+impl Scene<'_> {
     /// Looks for what Linux's loopback cannot be asked.
     fn check(&mut self, call: &Call) -> Result<(), Trouble> {
         match call {
@@ -134,7 +135,7 @@ impl Scene<'_, '_> {
     }
 }
 
-impl World for Scene<'_, '_> {
+impl World for Scene<'_> {
     fn call(&mut self, call: &Call) -> Result<Answer, Trouble> {
         self.check(call)?;
         match call {
@@ -152,7 +153,7 @@ impl World for Scene<'_, '_> {
             | Call::Write { .. }
             | Call::SetFlags { .. }
             | Call::Close { .. } => Ok(self.files.prepare(call)?()),
-            _ => self.wire.call(call),
+            _ => interfaces(self.wire, call),
         }
     }
 
@@ -174,7 +175,7 @@ impl World for Scene<'_, '_> {
             // what concerns the interfaces is soon done
             _ => {
                 let begin = Instant::now();
-                let answer = self.wire.call(call)?;
+                let answer = interfaces(self.wire, call)?;
                 let (sender, receiver) = channel();
                 let _ = sender.send(Answer { elapsed: begin.elapsed(), ..answer });
                 receiver
@@ -203,4 +204,31 @@ impl World for Scene<'_, '_> {
     fn tolerance(&self) -> Duration {
         TOLERANCE
     }
+}
+
+/// Does what concerns the interfaces and no descriptor.
+fn interfaces(wire: &mut Wire, call: &Call) -> Result<Answer, Trouble> {
+    match call {
+        Call::Receive { frame } => wire.receive(frame)?,
+        Call::SetUp { interface, up } => {
+            wire.set_up(interface, *up)?;
+            return flags(wire, interface);
+        }
+        Call::GetFlags { interface } => return flags(wire, interface),
+        Call::SetMtu { interface, mtu } => wire.set_mtu(interface, *mtu)?,
+        Call::Destroy { interface } => wire.destroy(interface)?,
+        Call::AddAddress { interface, address, prefix } => {
+            wire.add_address(interface, *address, *prefix)?;
+        }
+        Call::Udp { to, port, payload } => return stack::udp(*to, *port, payload, &wire.addresses()),
+        _ => return Err(Trouble::fail(format!("{call:?} is no business of the wire's"))),
+    }
+    Ok(Answer::ok(0))
+}
+
+/// Flags as NetBSD gives them. What packet sockets ask for is not in Linux's, but counted.
+fn flags(wire: &mut Wire, interface: &str) -> Result<Answer, Trouble> {
+    let link = wire.link(interface)?;
+    let flags = interface_flags(interface == LOOPBACK, link.up, link.promiscuity > 0);
+    Ok(Answer { flags: Some(flags), ..Answer::ok(0) })
 }

@@ -5,30 +5,7 @@ use bpfdev_core::cbpf::code::*;
 use bpfdev_core::cbpf::rules::Opcodes;
 use bpfdev_core::cbpf::{Insn, Program, Rules, validate};
 
-/// Knuth's linear congruential generator: the same numbers in every run.
-pub struct Lcg(pub u64);
-
-impl Lcg {
-    /// A number below `bound`.
-    pub fn below(&mut self, bound: u32) -> u32 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 32) % u64::from(bound)) as u32
-    }
-
-    /// True once in `n` times.
-    pub fn once_in(&mut self, n: u32) -> bool {
-        self.below(n) == 0
-    }
-
-    /// One of `values`.
-    pub fn pick<T: Copy>(&mut self, values: &[T]) -> T {
-        values[self.below(values.len() as u32) as usize]
-    }
-
-    fn word(&mut self) -> u32 {
-        self.below(1 << 16) << 16 | self.below(1 << 16)
-    }
-}
+use super::super::random::Lcg;
 
 /// Offsets where one machine sees bytes and another something else, or nothing.
 const FAR: [u32; 14] = [

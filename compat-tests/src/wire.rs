@@ -6,24 +6,26 @@
 
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bpfdev_backend_linux::netns::{Error, Namespace};
-use bpfdev_backend_linux::rtnl::Rtnl;
+use bpfdev_backend_linux::rtnl::{Link, Rtnl};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{LinkAddr, MsgFlags, recvfrom, send};
 
-use super::super::call::{Answer, Call, Trouble};
-use super::super::host::interface_flags;
-use super::super::mask::OWN_ADDRESS;
-use super::super::script::Needs;
-use super::stack;
+use crate::oracle::call::Trouble;
+use crate::oracle::mask::OWN_ADDRESS;
+use crate::oracle::script::Needs;
 use crate::sys;
 
-const OBSERVED: &str = "shmif0";
-const PEER: &str = "shmif1";
-const LOOPBACK: &str = "lo0";
+/// The interface that is observed.
+pub const OBSERVED: &str = "shmif0";
+/// The far end of its wire.
+pub const PEER: &str = "shmif1";
+/// The loopback interface.
+pub const LOOPBACK: &str = "lo0";
 /// The bridge's port.
 const PORT: &str = "port";
 /// The far end of shmif1 when shmif0 was removed.
@@ -42,8 +44,8 @@ const ETHERNET_MTU: u32 = 1500;
 const ARRIVAL: Duration = Duration::from_secs(5);
 
 /// The pair, and sockets at both ends. The calling thread must be in the namespace.
-pub struct Wire<'a> {
-    namespace: &'a Namespace,
+pub struct Wire {
+    namespace: Arc<Namespace>,
     rtnl: Rtnl,
     ends: Option<Ends>,
     /// shmif0 is a bridge.
@@ -64,14 +66,18 @@ struct Ends {
     witness: OwnedFd,
     /// Where the witness is.
     near: u32,
+    /// Gets what comes out at the far end, once somebody listens there.
+    listener: Option<OwnedFd>,
+    /// Where the far end is.
+    far: u32,
 }
 
-impl<'a> Wire<'a> {
+impl Wire {
     /// Makes the pair in `namespace`, and calls its loopback interface lo0.
     ///
     /// # Errors
     /// What the kernel refuses.
-    pub fn new(namespace: &'a Namespace) -> anyhow::Result<Wire<'a>> {
+    pub fn new(namespace: Arc<Namespace>) -> anyhow::Result<Wire> {
         let mut rtnl = namespace.rtnl()?;
         rtnl.set_down("lo")?;
         rtnl.rename("lo", LOOPBACK)?;
@@ -109,7 +115,7 @@ impl<'a> Wire<'a> {
         let (far, near) = (self.rtnl.link(PEER)?.index, self.rtnl.link(near)?.index);
         let sender = packet_socket(far, 0)?;
         let witness = packet_socket(near, EVERY_FRAME)?;
-        self.ends = Some(Ends { sender, witness, near });
+        self.ends = Some(Ends { sender, witness, near, listener: None, far });
         (self.up, self.bridged, self.changed) = (true, bridged, false);
         Ok(())
     }
@@ -135,7 +141,11 @@ impl<'a> Wire<'a> {
         Ok(())
     }
 
-    fn set_up(&mut self, interface: &str, up: bool) -> Result<(), Trouble> {
+    /// Sets an interface up or down.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub fn set_up(&mut self, interface: &str, up: bool) -> Result<(), Trouble> {
         self.changed = true;
         if interface == OBSERVED {
             self.up = up;
@@ -168,7 +178,11 @@ impl<'a> Wire<'a> {
         unless(Errno::EADDRNOTAVAIL, self.rtnl.remove_address(LOOPBACK, address.into(), prefix))
     }
 
-    fn add_address(&mut self, interface: &str, address: Ipv4Addr, prefix: u8) -> Result<(), Trouble> {
+    /// Gives an interface an address.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub fn add_address(&mut self, interface: &str, address: Ipv4Addr, prefix: u8) -> Result<(), Trouble> {
         self.changed = true;
         // it may have it: giving it once more changes nothing
         refused(unless(Errno::EEXIST, self.rtnl.add_address(interface, address.into(), prefix)))?;
@@ -180,7 +194,10 @@ impl<'a> Wire<'a> {
     }
 
     /// Removes an interface. The other end of a veth goes with it; where shmif1 does so, it is made anew.
-    fn destroy(&mut self, interface: &str) -> Result<(), Trouble> {
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub fn destroy(&mut self, interface: &str) -> Result<(), Trouble> {
         self.changed = true;
         if interface == OBSERVED {
             self.up = false;
@@ -194,49 +211,69 @@ impl<'a> Wire<'a> {
         refused(self.namespace.veth_pair(PEER, SPARE))
     }
 
-    /// Flags as NetBSD gives them. What packet sockets ask for is not in Linux's, but counted.
-    fn flags(&mut self, interface: &str) -> Result<Answer, Trouble> {
-        let link = self.rtnl.link(interface).map_err(|error| Trouble::fail(error.to_string()))?;
-        let flags = interface_flags(interface == LOOPBACK, link.up, link.promiscuity > 0);
-        Ok(Answer { flags: Some(flags), ..Answer::ok(0) })
+    /// The addresses this recording has given.
+    pub fn addresses(&self) -> Vec<Ipv4Addr> {
+        self.addresses.iter().map(|&(_, address, _)| address).collect()
     }
 
-    /// Does what concerns the interfaces and no descriptor.
+    /// What rtnetlink says of an interface.
     ///
     /// # Errors
     /// [`Trouble`].
-    pub fn call(&mut self, call: &Call) -> Result<Answer, Trouble> {
-        match call {
-            Call::Receive { frame } => self.receive(frame)?,
-            Call::SetUp { interface, up } => {
-                self.set_up(interface, *up)?;
-                return self.flags(interface);
-            }
-            Call::GetFlags { interface } => return self.flags(interface),
-            Call::SetMtu { interface, mtu } => {
-                self.changed = true;
-                refused(self.rtnl.set_mtu(interface, *mtu))?;
-                // whatever the wire carries reaches it
-                let rest = if self.bridged { &[PEER, PORT][..] } else { &[PEER] };
-                for end in rest.iter().filter(|_| interface == OBSERVED && *mtu > ETHERNET_MTU) {
-                    refused(self.rtnl.set_mtu(end, *mtu))?;
-                }
-            }
-            Call::Destroy { interface } => self.destroy(interface)?,
-            Call::AddAddress { interface, address, prefix } => {
-                self.add_address(interface, *address, *prefix)?;
-            }
-            Call::Udp { to, port, payload } => {
-                let own: Vec<_> = self.addresses.iter().map(|&(_, address, _)| address).collect();
-                return stack::udp(*to, *port, payload, &own);
-            }
-            _ => return Err(Trouble::fail(format!("{call:?} is no business of the wire's"))),
+    pub fn link(&mut self, interface: &str) -> Result<Link, Trouble> {
+        self.rtnl.link(interface).map_err(|error| Trouble::fail(error.to_string()))
+    }
+
+    /// Sets the MTU, and that of what is behind the interface where it would carry less.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub fn set_mtu(&mut self, interface: &str, mtu: u32) -> Result<(), Trouble> {
+        self.changed = true;
+        refused(self.rtnl.set_mtu(interface, mtu))?;
+        // whatever the wire carries reaches it
+        let rest = if self.bridged { &[PEER, PORT][..] } else { &[PEER] };
+        for end in rest.iter().filter(|_| interface == OBSERVED && mtu > ETHERNET_MTU) {
+            refused(self.rtnl.set_mtu(end, mtu))?;
         }
-        Ok(Answer::ok(0))
+        Ok(())
+    }
+
+    /// Listens at the far end from now on; what came out there before is forgotten.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub fn listen_far(&mut self) -> Result<(), Trouble> {
+        if let Some(ends) = &mut self.ends {
+            if ends.listener.is_none() {
+                ends.listener = Some(refused(packet_socket(ends.far, EVERY_FRAME))?);
+            }
+            self.far_frames();
+        }
+        Ok(())
+    }
+
+    /// Frames that came out at the far end since [`Wire::listen_far`] or the last call.
+    pub fn far_frames(&mut self) -> Vec<Vec<u8>> {
+        let Some(listener) = self.ends.as_ref().and_then(|ends| ends.listener.as_ref()) else {
+            return Vec::new();
+        };
+        let mut frames = Vec::new();
+        let mut frame = vec![0; 1 << 16];
+        while let Ok((length, from)) = recvfrom::<LinkAddr>(listener.as_raw_fd(), &mut frame) {
+            // what is sent from there is seen there, too
+            if from.is_none_or(|from| from.pkttype() != libc::PACKET_OUTGOING) {
+                frames.push(frame[..length.min(1 << 16)].to_vec());
+            }
+        }
+        frames
     }
 
     /// Sends a frame from the far end and waits until the near end's taps have it, or do not get it.
-    fn receive(&mut self, frame: &[u8]) -> Result<(), Trouble> {
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub fn receive(&mut self, frame: &[u8]) -> Result<(), Trouble> {
         if self.bridged && !passes_a_bridge(frame) {
             return Err(Trouble::Skip(
                 "a bridge, here for its address filter, does not take this frame".into(),
@@ -310,6 +347,6 @@ fn unless(harmless: Errno, result: Result<(), Error>) -> Result<(), Error> {
     result.or_else(|error| if error.errno() == Some(harmless) { Ok(()) } else { Err(error) })
 }
 
-fn refused(result: Result<(), Error>) -> Result<(), Trouble> {
+fn refused<T>(result: Result<T, Error>) -> Result<T, Trouble> {
     result.map_err(|error| Trouble::fail(error.to_string()))
 }

@@ -8,7 +8,8 @@ use bpfdev_core::backend::LoopbackFraming;
 use bpfdev_core::cbpf::Program;
 use bpfdev_core::linktype::Linktype;
 
-use super::generate::{Lcg, frame, program, stripped_tag};
+use super::super::random::Lcg;
+use super::generate::{frame, program, stripped_tag};
 use super::{Difference, SYSTEMS, Tally};
 
 /// Programs of one seed, and frames for each.
