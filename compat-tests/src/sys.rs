@@ -1,8 +1,11 @@
 //! Everything of this package that is unsafe.
 
 use std::io;
+#[cfg(target_os = "linux")]
 use std::mem::size_of;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
+#[cfg(target_os = "linux")]
+use std::os::fd::{FromRawFd, OwnedFd};
 
 /// What is done to a system call's result.
 fn checked(result: libc::c_int) -> io::Result<libc::c_int> {
@@ -12,8 +15,8 @@ fn checked(result: libc::c_int) -> io::Result<libc::c_int> {
 /// Bytes any BSD request number can ask for (its size field has 13 bits), rounded up.
 const ARG_MAX: usize = 8192;
 
-/// ioctl(2) with `arg` copied in and out. With a `pointee`, bytes 8 to 15 of the argument become a pointer to it for the
-/// call, and are zero afterwards; without one they must hold no pointer, so they are zeroed in an argument of `has_pointer`.
+/// ioctl(2) with `arg` copied in and out. At byte `pointer` the argument holds a 64-bit pointer: to `pointee`, or null; it
+/// is zero afterwards.
 ///
 /// # Errors
 /// The system's; InvalidInput for an argument longer than any request's.
@@ -22,24 +25,24 @@ pub fn ioctl(
     request: u32,
     arg: &mut [u8],
     pointee: Option<&mut [u8]>,
-    has_pointer: bool,
+    pointer: Option<usize>,
 ) -> io::Result<()> {
     let mut room = [0u64; ARG_MAX / 8];
     let whole = zerocopy::IntoBytes::as_mut_bytes(&mut room[..]);
     let copied = whole.get_mut(..arg.len()).ok_or(io::ErrorKind::InvalidInput)?;
     copied.copy_from_slice(arg);
-    if has_pointer || pointee.is_some() {
+    if let Some(field) = pointer.and_then(|at| whole.get_mut(at..at + 8)) {
         let address = pointee.map_or(0, |pointee| pointee.as_mut_ptr() as u64);
-        whole[8..16].copy_from_slice(&address.to_ne_bytes());
+        field.copy_from_slice(&address.to_ne_bytes());
     }
     // SAFETY: the argument is 8 KiB of our own, aligned for any structure and longer than any size a request number
     // can hold. The only pointer in a request of bpf(4) is null or that of `pointee`, borrowed mutably for the whole
     // call: a filter is only read, and a list of link types is given more room than any interface fills.
-    let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::Ioctl::from(request), room.as_mut_ptr()) };
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), request as _, room.as_mut_ptr()) };
     let done = checked(result).map(drop);
     let whole = zerocopy::IntoBytes::as_mut_bytes(&mut room[..]);
-    if has_pointer {
-        whole[8..16].fill(0);
+    if let Some(field) = pointer.and_then(|at| whole.get_mut(at..at + 8)) {
+        field.fill(0);
     }
     arg.copy_from_slice(&whole[..arg.len()]);
     done
@@ -49,6 +52,7 @@ pub fn ioctl(
 ///
 /// # Errors
 /// ENOTSOCK, and for a socket of another family.
+#[cfg(target_os = "linux")]
 pub fn without_df(socket: BorrowedFd<'_>) -> io::Result<()> {
     let value = libc::IP_PMTUDISC_DONT;
     let len = size_of::<libc::c_int>() as libc::socklen_t;
@@ -63,6 +67,7 @@ pub fn without_df(socket: BorrowedFd<'_>) -> io::Result<()> {
 ///
 /// # Errors
 /// EPERM without CAP_NET_RAW, ENODEV.
+#[cfg(target_os = "linux")]
 pub fn packet_socket(index: u32, protocol: u16) -> io::Result<OwnedFd> {
     let flags = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // SAFETY: socket(2) takes no pointers.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bpfdev_core::abi::netbsd::NETBSD;
+use bpfdev_core::abi::{Abi, Arg, Header, Op};
 use serde_json::{Map, Value, json};
 
 use super::call::Answer;
@@ -30,9 +30,8 @@ impl Record {
     }
 }
 
-/// The records of a buffer in NetBSD's LP64 layout. Stops where no header is left.
-pub fn records(buffer: &[u8]) -> Vec<Record> {
-    let header = &NETBSD.header;
+/// The records of a buffer with headers of this layout. Stops where no header is left.
+pub fn records(buffer: &[u8], header: &Header) -> Vec<Record> {
     let mut records = Vec::new();
     let mut off = 0;
     while let Some((_, caplen, datalen, hdrlen)) = buffer.get(off..).and_then(|rest| header.read(rest)) {
@@ -49,10 +48,10 @@ pub fn records(buffer: &[u8]) -> Vec<Record> {
 }
 
 /// The buffer with its time stamps zeroed; padding and gaps are zero already, or differ.
-fn masked(buffer: &[u8]) -> Vec<u8> {
+pub fn masked(buffer: &[u8], header: &Header) -> Vec<u8> {
     let mut bytes = buffer.to_vec();
-    for record in records(buffer) {
-        let stamp = record.off..(record.off + NETBSD.header.stamp.size()).min(buffer.len());
+    for record in records(buffer, header) {
+        let stamp = record.off..(record.off + header.stamp.size()).min(buffer.len());
         bytes[stamp].fill(0);
     }
     bytes
@@ -89,7 +88,8 @@ fn differ(what: &str, recorded: &Value, here: &Value) -> Result<(), String> {
     if recorded == here { Ok(()) } else { Err(format!("{what}: recorded {recorded}, here {here}")) }
 }
 
-/// Compares an answer with the recorded one; `cmd` is the request's number where it was an ioctl.
+/// Compares an answer of a device of dialect `abi` with the recorded one; `cmd` is the request's number where it was an
+/// ioctl.
 ///
 /// # Errors
 /// The first difference.
@@ -98,6 +98,7 @@ pub fn compare(
     cmd: Option<u32>,
     answer: &Answer,
     tolerance: Duration,
+    abi: &Abi,
 ) -> Result<(), String> {
     let Value::Object(object) = recorded else {
         return Err(format!("recorded {recorded}, here it ended with {}", answer.ret));
@@ -112,7 +113,7 @@ pub fn compare(
                 _ => json!(answer.ret),
             },
             "errno" => json!(answer.errno),
-            "value" => value(cmd, answer),
+            "value" => value(abi, cmd, answer),
             "bfl_len" => json!(answer.arg.as_ref().and_then(|arg| number(&arg.bytes, 0, 4))),
             "list_words" => list_words(answer),
             "revents" => json!(answer.revents),
@@ -123,11 +124,11 @@ pub fn compare(
                 None => continue,
             },
             "packets" => {
-                packets(recorded, &records(&answer.data))?;
+                packets(recorded, &records(&answer.data, &abi.header))?;
                 continue;
             }
             "bytes_masked" => {
-                let bytes = masked(&answer.data);
+                let bytes = masked(&answer.data, &abi.header);
                 if !recorded.as_str().is_some_and(|text| hex::matches(text, &bytes)) {
                     return differ(field, recorded, &json!(hex::encode(&bytes)));
                 }
@@ -152,39 +153,38 @@ fn elapsed(recorded: &Value, here: Duration, tolerance: Duration) -> Result<(), 
     Err(format!("elapsed_ms: recorded {wanted}, here {}", here.as_millis()))
 }
 
-fn number(bytes: &[u8], at: usize, size: usize) -> Option<u64> {
+/// A little-endian number of `size` bytes at `at`.
+pub fn number(bytes: &[u8], at: usize, size: usize) -> Option<u64> {
     let field = bytes.get(at..at.checked_add(size)?)?;
     let mut wide = [0; 8];
     wide.get_mut(..size)?.copy_from_slice(field);
     Some(u64::from_le_bytes(wide))
 }
 
-/// What an ioctl gave back, read by the group, number and size its request number holds.
-fn value(cmd: Option<u32>, answer: &Answer) -> Value {
+/// What an ioctl gave back, in the layout of its argument.
+pub fn value(abi: &Abi, cmd: Option<u32>, answer: &Answer) -> Value {
     let (Some(cmd), Some(arg)) = (cmd, &answer.arg) else { return Value::Null };
     let bytes = &arg.bytes;
-    let size = (cmd >> 16 & 0x1fff) as usize;
-    match (cmd & 0xffff, size) {
-        // BIOCGETIF
-        (0x426b, _) => {
+    let row = abi.decode(cmd).map(|call| (call.row.op, call.row.arg));
+    match row {
+        Some((Op::GetIf, _)) => {
             let name: Vec<u8> = bytes.iter().take(16).copied().take_while(|&byte| byte != 0).collect();
             json!(String::from_utf8_lossy(&name))
         }
-        // BIOCGSTATS and its old form
-        (0x426f, 8) => json!({"recv": number(bytes, 0, 4), "drop": number(bytes, 4, 4)}),
-        (0x426f, _) => {
+        Some((_, Arg::Stats32)) => json!({"recv": number(bytes, 0, 4), "drop": number(bytes, 4, 4)}),
+        Some((_, Arg::Stats64)) => {
             json!({"recv": number(bytes, 0, 8), "drop": number(bytes, 8, 8), "capt": number(bytes, 16, 8)})
         }
-        // BIOCVERSION
-        (0x4271, _) => json!([number(bytes, 0, 2), number(bytes, 2, 2)]),
-        // struct timeval: BIOCGRTIMEOUT's microseconds have 32 bits, those of its old form 64
-        (0x427b, 16) => json!([number(bytes, 0, 8), number(bytes, 8, 4)]),
-        (0x426e, 16) => json!([number(bytes, 0, 8), number(bytes, 8, 8)]),
-        _ => json!(number(bytes, 0, size.min(8))),
+        Some((_, Arg::Version)) => json!([number(bytes, 0, 2), number(bytes, 2, 2)]),
+        // the microseconds have 32 bits in some layouts, 64 in others
+        Some((_, Arg::TimevalUsec32)) => json!([number(bytes, 0, 8), number(bytes, 8, 4)]),
+        Some((_, Arg::Timeval64)) => json!([number(bytes, 0, 8), number(bytes, 8, 8)]),
+        _ => json!(number(bytes, 0, bytes.len().min(8))),
     }
 }
 
-fn list_words(answer: &Answer) -> Value {
+/// The words of a list of link types.
+pub fn list_words(answer: &Answer) -> Value {
     let list = answer.arg.as_ref().and_then(|arg| arg.pointee.as_ref());
     list.map_or(Value::Null, |list| {
         list.chunks_exact(4).map(|word| json!(format!("{:#x}", number(word, 0, 4).unwrap_or(0)))).collect()
@@ -229,7 +229,7 @@ fn packet(recorded: &Value, here: &Record) -> Result<(), String> {
 }
 
 /// The Ethernet source: `IFMAC` is the interface's own address.
-fn source(here: &Record) -> Value {
+pub fn source(here: &Record) -> Value {
     match here.data.get(6..12) {
         Some(source) if source == mask::OWN_ADDRESS => json!("IFMAC"),
         Some(source) => json!(hex::encode(source)),
@@ -240,6 +240,7 @@ fn source(here: &Record) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bpfdev_core::abi::netbsd::NETBSD;
 
     #[test]
     fn records_end_where_the_buffer_does() {
@@ -249,25 +250,25 @@ mod tests {
             buffer[off + 20..off + 24].copy_from_slice(&datalen.to_le_bytes());
             buffer[off + 24..off + 26].copy_from_slice(&34u16.to_le_bytes());
         }
-        let found: Vec<_> = records(&buffer).iter().map(|r| (r.off, r.caplen, r.datalen, r.seq())).collect();
+        let found: Vec<_> = records(&buffer, &NETBSD.header).iter().map(|r| (r.off, r.caplen, r.datalen, r.seq())).collect();
         assert_eq!(found, [(0, 60, 60, Some(0)), (96, 14, 1514, None)]);
-        assert_eq!(records(&buffer[..32]).len(), 1, "a header without its packet");
-        assert_eq!(records(&[0; 40]).len(), 1, "a header that leads nowhere ends it");
-        assert!(records(&[0; 10]).is_empty());
+        assert_eq!(records(&buffer[..32], &NETBSD.header).len(), 1, "a header without its packet");
+        assert_eq!(records(&[0; 40], &NETBSD.header).len(), 1, "a header that leads nowhere ends it");
+        assert!(records(&[0; 10], &NETBSD.header).is_empty());
     }
 
     #[test]
     fn the_first_difference_is_named() {
         let tolerance = Duration::from_millis(60);
         let answer = Answer { elapsed: Duration::from_millis(290), ..Answer::ok(0) };
-        let says = |recorded: Value| compare(&recorded, None, &answer, tolerance).err();
+        let says = |recorded: Value| compare(&recorded, None, &answer, tolerance, &NETBSD).err();
         assert_eq!(says(json!({"ret": 0, "elapsed_ms": 300})), None);
         assert_eq!(says(json!({"ret": 1})).as_deref(), Some("ret: recorded 1, here 0"));
         assert!(says(json!({"ret": 0, "elapsed_ms": 400})).is_some_and(|text| text.contains("290")));
         assert!(says(json!({"ret": 0, "colour": 1})).is_some_and(|text| text.contains("`colour`")));
         assert!(says(json!("still blocked")).is_some());
         let failed = Answer::error("EINVAL");
-        let text = compare(&json!({"ret": 0}), None, &failed, tolerance).expect_err("differs");
+        let text = compare(&json!({"ret": 0}), None, &failed, tolerance, &NETBSD).expect_err("differs");
         assert_eq!(text, "ret: recorded 0, here \"-1 EINVAL\"");
     }
 }

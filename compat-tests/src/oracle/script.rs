@@ -3,8 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use bpfdev_core::abi::netbsd::NETBSD;
-use bpfdev_core::abi::{Arg, Encoding};
+use bpfdev_core::abi::{Abi, Arg};
 use serde_json::{Map, Value};
 
 use super::call::{Argument, Call, Sets};
@@ -77,11 +76,34 @@ impl Fields<'_> {
     }
 }
 
+/// Whose request numbers a case is written in, and whose it is played with.
+#[derive(Clone, Copy, Debug)]
+pub struct Numbers {
+    /// The system that was recorded; a `cmd` is its number.
+    pub of: &'static Abi,
+    /// The dialect that is asked.
+    pub on: &'static Abi,
+}
+
+impl Numbers {
+    /// One system's.
+    pub fn of(abi: &'static Abi) -> Numbers {
+        Numbers { of: abi, on: abi }
+    }
+
+    /// The number that asks the played dialect what `cmd`, called `name`, asks the recorded one: the same where it is no
+    /// request of that system's, so meant as a number.
+    fn translate(self, cmd: u32, name: &str) -> Result<u32, String> {
+        let known = self.of.decode(cmd).filter(|_| request_number(self.of, name) == Ok(cmd));
+        if self.of.name == self.on.name || known.is_none() { Ok(cmd) } else { request_number(self.on, name) }
+    }
+}
+
 /// Reads one step.
 ///
 /// # Errors
 /// Says which operation, request or field is not known, missing or wrong.
-pub fn step(value: &Value) -> Result<Step, String> {
+pub fn step(value: &Value, numbers: Numbers) -> Result<Step, String> {
     let Value::Object(object) = value else { return Err(format!("a step is an object, not {value}")) };
     let mut left = object.clone();
     let recorded = left.remove("result").filter(|result| !result.is_null());
@@ -94,8 +116,8 @@ pub fn step(value: &Value) -> Result<Step, String> {
     let action = match (op.as_str(), thread) {
         ("wait", Some(thread)) => Action::Wait(thread, fields.millis("ms")?),
         ("wait", None) => return Err("`wait` has no `thread`".into()),
-        (_, Some(thread)) => Action::Start(thread, call(&mut fields)?),
-        (_, None) => Action::Call(call(&mut fields)?),
+        (_, Some(thread)) => Action::Start(thread, call(&mut fields, numbers)?),
+        (_, None) => Action::Call(call(&mut fields, numbers)?),
     };
     match fields.left.keys().next() {
         Some(key) => Err(format!("`{key}` of `{op}` is not known to this program")),
@@ -103,14 +125,14 @@ pub fn step(value: &Value) -> Result<Step, String> {
     }
 }
 
-fn call(fields: &mut Fields<'_>) -> Result<Call, String> {
+fn call(fields: &mut Fields<'_>, numbers: Numbers) -> Result<Call, String> {
     Ok(match fields.op {
         "open" => Call::Open {
             path: fields.text("path")?,
             flags: fields.number("flags")?,
             name: fields.text("as_")?,
         },
-        "ioctl" => ioctl(fields)?,
+        "ioctl" => ioctl(fields, numbers)?,
         "read" => Call::Read { d: fields.text("d")?, size: fields.number::<u32>("size")? as usize },
         "write" => Call::Write { d: fields.text("d")?, frame: fields.frame()? },
         "poll" => Call::Poll {
@@ -178,32 +200,46 @@ fn udp(to: &str, payload: Vec<u8>) -> Option<Call> {
     Some(Call::Udp { to: to.parse().ok()?, port: port.parse().ok()?, payload })
 }
 
-/// The number NetBSD's header gives a request.
+/// The number a system's header gives a request.
 ///
 /// # Errors
-/// When NetBSD has no request of this name.
-pub fn request_number(name: &str) -> Result<u32, String> {
-    let name = match name {
-        // the same requests under the names of NetBSD 8 and before
-        "BIOCSSEESENT" => "BIOCSDIRECTION",
-        "BIOCGSEESENT" => "BIOCGDIRECTION",
-        name => name,
-    };
-    let row = NETBSD.requests.iter().find(|row| row.name == name);
-    let row =
-        row.ok_or_else(|| format!("the request {name} is not known to this program, and has no `cmd`"))?;
-    Ok(Encoding::Bsd.number(row.dir, row.group, row.number, row.arg.size()))
+/// When it has no request of this name.
+pub fn request_number(abi: &Abi, name: &str) -> Result<u32, String> {
+    let find = |name: &str| abi.requests.iter().find(|row| row.name == name);
+    let row = find(name).or_else(|| match name {
+        // the same requests under the names of NetBSD 8 and before, and of FreeBSD since 7
+        "BIOCSSEESENT" => find("BIOCSDIRECTION"),
+        "BIOCGSEESENT" => find("BIOCGDIRECTION"),
+        _ => None,
+    });
+    let (row, encoding) = row.zip(abi.encodings.first()).ok_or_else(|| {
+        format!("the request {name} is not known to this program as one of {}, and has no `cmd`", abi.name)
+    })?;
+    Ok(encoding.number(row.dir, row.group, row.number, row.arg.size()))
 }
 
-fn ioctl(fields: &mut Fields<'_>) -> Result<Call, String> {
+/// How long the argument of a request with this number is, bytes.
+pub fn argument_size(abi: &Abi, cmd: u32) -> usize {
+    // a number nobody knows is in the BSDs' encoding
+    abi.decode(cmd).map_or((cmd >> 16 & 0x1fff) as usize, |call| call.size)
+}
+
+/// Where the argument of this request holds a pointer.
+pub fn pointer_field(abi: &Abi, cmd: u32) -> Option<usize> {
+    let call = abi.decode(cmd).filter(bpfdev_core::abi::Call::needs_memory)?;
+    Some(if call.row.arg == Arg::DltListPacked { 4 } else { 8 })
+}
+
+fn ioctl(fields: &mut Fields<'_>, numbers: Numbers) -> Result<Call, String> {
     let d = fields.text("d")?;
     let request = fields.text("req")?;
     let cmd = match fields.optional_text("cmd")? {
         Some(text) => text.strip_prefix("0x").and_then(|digits| u32::from_str_radix(digits, 16).ok()),
-        None => Some(request_number(&request)?),
+        None => Some(request_number(numbers.on, &request)?),
     };
     let cmd = cmd.ok_or_else(|| "`cmd` is a hexadecimal number that begins with 0x".to_owned())?;
-    let size = (cmd >> 16 & 0x1fff) as usize;
+    let cmd = numbers.translate(cmd, &request)?;
+    let size = argument_size(numbers.on, cmd);
     let mut arg = Argument { bytes: vec![0; size], pointee: None };
     if let Some(bytes) = fields.optional_text("in")? {
         let bytes = hex::decode(&bytes)?;
@@ -217,7 +253,7 @@ fn ioctl(fields: &mut Fields<'_>) -> Result<Call, String> {
         let len = name.len().min(room.len());
         room[..len].copy_from_slice(&name.as_bytes()[..len]);
     }
-    let layout = NETBSD.decode(cmd).map(|call| call.row.arg);
+    let layout = numbers.on.decode(cmd).map(|call| call.row.arg);
     if let Some(insns) = fields.optional_text("bf_insns")? {
         let len = fields.number::<u32>("bf_len")?;
         put_count(&mut arg, len, layout == Some(Arg::Program64), &request)?;
@@ -225,7 +261,7 @@ fn ioctl(fields: &mut Fields<'_>) -> Result<Call, String> {
     }
     if let Some(list) = fields.optional_text("bfl_list")? {
         let len = fields.number::<u32>("bfl_len")?;
-        put_count(&mut arg, len, layout == Some(Arg::DltList64), &request)?;
+        put_count(&mut arg, len, matches!(layout, Some(Arg::DltList64 | Arg::DltListPacked)), &request)?;
         arg.pointee = match list.as_str() {
             "NULL" => None,
             "array" => Some(vec![0xa5; 16]),
@@ -286,13 +322,32 @@ fn is_for_others(frame: &[u8]) -> bool {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use bpfdev_core::abi::netbsd::NETBSD;
     use serde_json::json;
 
     #[test]
     fn numbers_are_those_of_the_recordings() {
-        assert_eq!(request_number("BIOCSETIF"), Ok(0x8090_426c));
-        assert_eq!(request_number("BIOCSSEESENT"), Ok(0x8004_4279));
-        assert!(request_number("BIOCNONSENSE").is_err());
+        assert_eq!(request_number(&NETBSD, "BIOCSETIF"), Ok(0x8090_426c));
+        assert_eq!(request_number(&NETBSD, "BIOCSSEESENT"), Ok(0x8004_4279));
+        assert!(request_number(&NETBSD, "BIOCNONSENSE").is_err());
+    }
+
+    #[test]
+    fn a_number_is_that_of_the_same_request_elsewhere() {
+        use bpfdev_core::abi::freebsd::FREEBSD;
+        let step = |on| {
+            let value = json!({"op": "ioctl", "d": "d", "req": "BIOCSETIF", "cmd": "0x8090426c", "ifr_name": "shmif0"});
+            match step(&value, Numbers { of: &NETBSD, on }).unwrap().action {
+                Action::Call(Call::Ioctl { cmd, arg, .. }) => (cmd, arg.bytes.len()),
+                other => panic!("{other:?}"),
+            }
+        };
+        // struct ifreq has 144 bytes on NetBSD and 32 on FreeBSD (abi.json)
+        assert_eq!(step(&NETBSD), (0x8090_426c, 144));
+        assert_eq!(step(&FREEBSD), (0x8020_426c, 32));
+        let numbers = Numbers { of: &NETBSD, on: &FREEBSD };
+        assert_eq!(numbers.translate(0x2000_42c8, "UNKNOWN"), Ok(0x2000_42c8));
+        assert!(numbers.translate(0x4004_427c, "BIOCGFEEDBACK").is_err(), "FreeBSD has no such request");
     }
 
     #[test]
@@ -312,7 +367,7 @@ mod tests {
             (json!({"d": 1}), "`op`"),
             (json!([1]), "object"),
         ] {
-            let error = step(&value).unwrap_err();
+            let error = step(&value, Numbers::of(&NETBSD)).unwrap_err();
             assert!(error.contains(says), "{value}: {error}");
         }
     }
@@ -320,7 +375,7 @@ mod tests {
     #[test]
     fn an_interface_that_is_set_up_first_was_down() {
         let steps = ["ifflags shmif0 -1", "ifflags lo0 1", "ifflags shmif0 1"];
-        let steps: Vec<_> = steps.iter().map(|op| step(&json!({"op": op})).unwrap()).collect();
+        let steps: Vec<_> = steps.iter().map(|op| step(&json!({"op": op}), Numbers::of(&NETBSD)).unwrap()).collect();
         assert_eq!(needs(&steps), Needs { down: vec!["lo0".into()], own_interface: false });
     }
 
@@ -335,7 +390,7 @@ mod tests {
             (json!({"op": "ifdestroy", "name": "shmif0", "thread": 1}), false),
             (json!({"op": "ifdestroy", "name": "shmif1", "thread": 1}), true),
         ] {
-            assert_eq!(needs(&[step(&value).unwrap()]).own_interface, needed, "{value}");
+            assert_eq!(needs(&[step(&value, Numbers::of(&NETBSD)).unwrap()]).own_interface, needed, "{value}");
         }
     }
 }

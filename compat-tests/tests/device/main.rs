@@ -5,12 +5,16 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod capture;
+mod dialects;
+mod fionread;
 mod life;
 mod memory;
 mod node;
 mod place;
 #[path = "../program/mod.rs"]
 mod program;
+mod removal;
+mod signal;
 mod sleep;
 mod sys;
 mod traffic;

@@ -3,6 +3,9 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 /// `struct ifreq` of Linux.
 #[repr(C, align(8))]
@@ -172,6 +175,39 @@ impl From<OwnedFd> for Bpf {
     fn from(fd: OwnedFd) -> Bpf {
         Bpf(fd)
     }
+}
+
+/// Signals caught so far, by number.
+static CAUGHT: [AtomicU32; 65] = [const { AtomicU32::new(0) }; 65];
+
+extern "C" fn count(signal: i32) {
+    CAUGHT[signal.unsigned_abs() as usize].fetch_add(1, Ordering::SeqCst);
+}
+
+/// Has a signal of this process counted from now on; a system call it comes in is not restarted.
+pub fn catch(signal: Signal) {
+    let action = SigAction::new(SigHandler::Handler(count), SaFlags::empty(), SigSet::empty());
+    // SAFETY: the handler only adds to an atomic number.
+    unsafe { sigaction(signal, &action) }.unwrap();
+}
+
+/// How often it was caught.
+pub fn caught(signal: Signal) -> u32 {
+    CAUGHT[signal as usize].load(Ordering::SeqCst)
+}
+
+/// Sends a signal to one thread of this process.
+pub fn signal_thread(tid: nix::unistd::Pid, signal: Signal) {
+    // SAFETY: tgkill(2) takes three integers.
+    let sent = unsafe { libc::syscall(libc::SYS_tgkill, std::process::id(), tid.as_raw(), signal as i32) };
+    assert_eq!(sent, 0, "{}", io::Error::last_os_error());
+}
+
+/// Makes this thread, and only it, one of another user without any right: it cannot be undone.
+pub fn become_user(uid: u32) {
+    // SAFETY: setresuid(2) takes three integers. Without libc around it, it is the calling thread that changes.
+    let done = unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) };
+    assert_eq!(done, 0, "{}", io::Error::last_os_error());
 }
 
 /// Frames of one read(2), by the 26-byte records of FreeBSD LP64: caplen at 16, hdrlen at 24.
