@@ -15,7 +15,7 @@
 //! let Response::U32(size) = file.ioctl(&Request::GBlen)? else { unreachable!("BIOCGBLEN tells a number") };
 //! let mut buf = vec![0; size as usize];
 //! let n = file.read(&mut buf)?;
-//! for record in records(&buf[..n], &native::ABI.header) {
+//! for record in records(&buf[..n], native::ABI.header) {
 //!     println!("{} bytes of {}", record.data.len(), record.wirelen);
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -1,19 +1,17 @@
 //! One open file: its descriptor, who sleeps in it, and what waits while a helper has its tap.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bpfdev_core::abi::{Abi, Call, Request, Response};
+use bpfdev_core::abi::{Abi, Request};
 use bpfdev_core::errno::Errno;
-use bpfdev_core::file::{
-    Caller, Drained, Interest, OpenFile, Opened, PendingRead, ReadStep, Step, Task, Wants,
-};
+use bpfdev_core::file::{Drained, Interest, OpenFile, Opened, PendingRead, ReadStep, Step, Task, Wants};
 use bpfdev_core::time::Moment;
 
 use super::caller::Attached;
 use super::pump::{Feed, Watch};
+use super::request::{Found, Ioctl, Req};
 use super::session::{Gauge, NewFile, Ports};
 use super::signal::Owner;
 use super::wire::{POLL_SCHEDULE_NOTIFY, PollIn, ReadIn};
@@ -31,62 +29,6 @@ fn tally_period(files: usize) -> Duration {
 
 /// A tap without a descriptor is asked after so long.
 const ASK_AGAIN: Duration = Duration::from_millis(5);
-
-/// An ioctl on its way through the helpers.
-#[derive(Debug)]
-pub struct Ioctl {
-    pub unique: u64,
-    pub fh: u64,
-    /// The calling thread; 0: outside our pid namespace.
-    pub tid: u32,
-    pub uid: u32,
-    pub call: Call,
-    pub caller: Caller,
-    /// The third argument as it is.
-    pub address: u64,
-    /// The argument's bytes, as far as they are here.
-    pub arg: Vec<u8>,
-    /// Room the kernel gives for reply bytes.
-    pub out_size: usize,
-}
-
-impl Ioctl {
-    /// The reply must be written to the caller's memory by us: a list, or what the kernel does not take for output.
-    pub fn replies_by_memory(&self, response: &Response) -> bool {
-        let list = matches!(response, Response::DltList { list, .. } if !list.is_empty());
-        list || self.call.arg_out() > self.out_size
-    }
-}
-
-/// The owner that FIOSETOWN or TIOCSPGRP means, or why it cannot be.
-pub type Found = Result<Option<Arc<Owner>>, Errno>;
-
-/// A request that is ready to be applied to the descriptor.
-#[derive(Debug)]
-pub enum Req<'a> {
-    Read { unique: u64, read: ReadIn },
-    Write { unique: u64, data: Cow<'a, [u8]> },
-    Ioctl { ioctl: Ioctl, request: Request, found: Option<Found> },
-    Poll { unique: u64, poll: PollIn },
-}
-
-impl Req<'_> {
-    fn unique(&self) -> u64 {
-        match self {
-            Req::Read { unique, .. } | Req::Write { unique, .. } | Req::Poll { unique, .. } => *unique,
-            Req::Ioctl { ioctl, .. } => ioctl.unique,
-        }
-    }
-
-    fn into_owned(self) -> Req<'static> {
-        match self {
-            Req::Write { unique, data } => Req::Write { unique, data: Cow::Owned(data.into_owned()) },
-            Req::Read { unique, read } => Req::Read { unique, read },
-            Req::Ioctl { ioctl, request, found } => Req::Ioctl { ioctl, request, found },
-            Req::Poll { unique, poll } => Req::Poll { unique, poll },
-        }
-    }
-}
 
 /// A reader asleep.
 #[derive(Debug)]
@@ -462,6 +404,8 @@ impl File {
             gauge.show(bytes);
         }
         let mut watch = self.watch();
+        // Nobody is told of anything else than packets while the tap is watched for their number alone.
+        let watched = watch != Watch::Nothing;
         if watch == Watch::Nothing && self.gauge.is_some() && self.open.tap().is_some() {
             let next = now + tally_period(ports.files);
             match self.tally {
@@ -476,7 +420,7 @@ impl File {
         let deadline = self.sleepers.iter().filter_map(|sleeper| sleeper.deadline).min();
         let tally = if let Tally::At(at) = self.tally { Some(at) } else { None };
         let mut timer = deadline.into_iter().chain(self.open.next_event()).chain(tally).min();
-        if watch != Watch::Nothing {
+        if watched {
             // A tap without a descriptor (a replay, the loopback network) can only be asked again and again.
             let silent = self.open.tap_fd().is_none();
             let again =

@@ -8,6 +8,7 @@ mod file;
 pub mod helper;
 pub mod process;
 pub mod pump;
+mod request;
 pub mod schedule;
 pub mod session;
 pub mod signal;

@@ -15,9 +15,10 @@ use bpfdev_core::time::{Clock, Moment};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::caller::{Attached, CallerNetwork, Memory, Place, Seldom};
-use super::file::{File, Found, Ioctl, Req, Share};
+use super::file::{File, Share};
 use super::helper::{Helpers, Limits, Outbox};
 use super::pump::Pump;
+use super::request::{Found, Ioctl, Req};
 use super::signal::{Owner, Signals};
 use super::wire::{self, Channel, Header, IOCTL_32BIT, IOCTL_DIR, IoctlIn, PollIn, ReadIn, WriteIn, opcode};
 

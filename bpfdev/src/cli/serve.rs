@@ -105,6 +105,9 @@ pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         )),
         None => None,
     };
+    if let Err(error) = crate::sys::raise_open_files() {
+        tracing::warn!(%error, "the number of open files cannot be raised: fewer can capture at once");
+    }
     let daemon = Daemon::start(options(args)?)?;
     if let Some(mut ready) = ready {
         ready.write_all(b"\n").context("cannot say that the device is ready")?;

@@ -10,11 +10,12 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, fstat};
 
@@ -55,17 +56,12 @@ impl HiddenNames {
         Some(inode)
     }
 
-    fn open(&self, inode: u64) -> Option<OwnedFd> {
+    fn open(&self, inode: u64) -> nix::Result<OwnedFd> {
         self.looked_up.store(0, Ordering::SeqCst);
         let path = self.top.join(format!(".{inode}"));
-        match open(&path, OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty()) {
-            // Something else may be mounted on top of us by now.
-            Ok(file) => (self.looked_up.load(Ordering::SeqCst) == inode).then_some(file),
-            Err(error) => {
-                tracing::debug!(path = %path.display(), %error, "the size of an inode cannot be refreshed");
-                None
-            }
-        }
+        let file = open(&path, OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty())?;
+        // Something else may be mounted on top of us by now.
+        if self.looked_up.load(Ordering::SeqCst) == inode { Ok(file) } else { Err(Errno::ENOENT) }
     }
 }
 
@@ -87,7 +83,7 @@ pub struct Size {
     names: Arc<HiddenNames>,
     held: Mutex<Held>,
     /// It is to be refreshed, and that has not begun.
-    pending: std::sync::atomic::AtomicBool,
+    pending: AtomicBool,
     /// Looks taken since the last refresh.
     looks: AtomicU8,
     rests_until: Mutex<Instant>,
@@ -99,21 +95,31 @@ impl Size {
     }
 
     /// The inode, opened if it was not yet. The lock is not held meanwhile: closing must not wait for this.
-    fn file(&self) -> Option<Arc<OwnedFd>> {
+    fn file(&self) -> nix::Result<Arc<OwnedFd>> {
         match &*self.lock() {
-            Held::Yes(file) => return Some(file.clone()),
-            Held::Closed => return None,
+            Held::Yes(file) => return Ok(file.clone()),
+            Held::Closed => return Err(Errno::ENOENT),
             Held::NotYet => {}
         }
         let file = Arc::new(self.names.open(self.inode)?);
         let mut held = self.lock();
         match *held {
-            Held::Closed => None,
+            Held::Closed => Err(Errno::ENOENT),
             _ => {
                 *held = Held::Yes(file.clone());
-                Some(file)
+                Ok(file)
             }
         }
+    }
+
+    /// Has the kernel ask for the size, if it has changed or is not what the kernel has of it; whether it was so.
+    fn refresh(&self, changed: bool) -> nix::Result<bool> {
+        let file = self.file()?;
+        if !changed && sys::known_size(file.as_fd()).ok() == Some(self.shown.load(Ordering::SeqCst)) {
+            return Ok(false);
+        }
+        fstat(&*file)?;
+        Ok(true)
     }
 
     fn next_look(&self) -> Option<Instant> {
@@ -130,19 +136,25 @@ impl Due for Size {
     fn run(&self) -> Option<Instant> {
         // From here on a change is one more refresh: what is told below is at least as new as this.
         let changed = self.pending.swap(false, Ordering::SeqCst);
-        let file = self.file()?;
-        if !changed && sys::known_size(file.as_fd()).ok() == Some(self.shown.load(Ordering::SeqCst)) {
-            return self.next_look();
+        match self.refresh(changed) {
+            Ok(false) => self.next_look(),
+            Ok(true) => {
+                self.looks.store(0, Ordering::Relaxed);
+                *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + REST;
+                thread::sleep(REST_OF_ALL);
+                self.next_look()
+            }
+            // For now: there will be descriptors or memory again.
+            Err(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EINTR) => {
+                self.pending.store(true, Ordering::SeqCst);
+                Some(Instant::now() + LOOKS[1])
+            }
+            // The file is closed, or the mount is gone.
+            Err(error) => {
+                tracing::debug!(inode = self.inode, %error, "the size of an inode is not refreshed");
+                None
+            }
         }
-        if let Err(error) = fstat(&*file) {
-            tracing::debug!(inode = self.inode, %error, "the size of an inode cannot be refreshed");
-            return None;
-        }
-        drop(file);
-        self.looks.store(0, Ordering::Relaxed);
-        *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + REST;
-        thread::sleep(REST_OF_ALL);
-        self.next_look()
     }
 }
 
@@ -233,6 +245,6 @@ mod tests {
         {
             assert_eq!(names.asks_for(tid, name), None, "{tid} {name}");
         }
-        assert!(names.open(300).is_none());
+        assert_eq!(names.open(300).err(), Some(Errno::ENOENT));
     }
 }

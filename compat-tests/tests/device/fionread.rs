@@ -152,3 +152,24 @@ fn what_nobody_asks_for_costs_next_to_nothing() {
     std::thread::sleep(Duration::from_millis(1000));
     assert!(device.cpu_ticks() - before <= 1, "full buffers and no traffic: no work");
 }
+
+#[test]
+#[serial]
+fn it_is_right_in_the_end_whatever_happened_at_once() {
+    let (device, wire) = (Device::start(&[]), Wire::new());
+    let bpf = bound(&device, &wire);
+    bpf.u32(number::SDIRECTION, 0); // in: what is written is not seen
+    bpf.set_nonblocking(true);
+    let file = std::fs::File::from(std::os::fd::AsFd::as_fd(&bpf).try_clone_to_owned().unwrap());
+    for round in 0..20u8 {
+        std::thread::scope(|s| {
+            s.spawn(|| (0..20).for_each(|n| assert!(bpf.write(&frame(60 + 70 * n, 1)).is_ok())));
+            s.spawn(|| (0..50).for_each(|_| assert!(file.metadata().is_ok())));
+            s.spawn(|| (0..round).for_each(|n| wire.send(&frame(60, n))));
+            s.spawn(|| (0..5).for_each(|_| drop(bpf.read())));
+        });
+        let bytes = bpf.readable_bytes();
+        becomes(&bpf, bytes, &format!("round {round}"));
+        bpf.ioctl_at(number::FLUSH, 0).unwrap();
+    }
+}

@@ -10,11 +10,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#define BIOCSETIF	0x8020426cUL
-#define BIOCIMMEDIATE	0x80044270UL
-#define FIOASYNC	0x8004667dUL
-#define FIOSETOWN	0x8004667cUL
-#define FIOGETOWN	0x4004667bUL
+#define BSD_BIOCSETIF	0x8020426cUL
+#define BSD_BIOCIMMEDIATE	0x80044270UL
+#define BSD_FIOASYNC	0x8004667dUL
+#define BSD_FIOSETOWN	0x8004667cUL
+#define BSD_FIOGETOWN	0x4004667bUL
 
 static void
 call(int fd, unsigned long request, void *arg, const char *what)
@@ -44,11 +44,11 @@ main(int argc, char **argv)
 	}
 	memset(ifr, 0, sizeof(ifr));
 	strncpy(ifr, argv[2], 15);
-	call(fd, BIOCSETIF, ifr, "BIOCSETIF");
-	call(fd, BIOCIMMEDIATE, &on, "BIOCIMMEDIATE");
-	call(fd, FIOSETOWN, &owner, "FIOSETOWN");
-	call(fd, FIOGETOWN, &got, "FIOGETOWN");
-	call(fd, FIOASYNC, &on, "FIOASYNC");
+	call(fd, BSD_BIOCSETIF, ifr, "BIOCSETIF");
+	call(fd, BSD_BIOCIMMEDIATE, &on, "BIOCIMMEDIATE");
+	call(fd, BSD_FIOSETOWN, &owner, "FIOSETOWN");
+	call(fd, BSD_FIOGETOWN, &got, "FIOGETOWN");
+	call(fd, BSD_FIOASYNC, &on, "FIOASYNC");
 	printf("ready %d\n", got == owner);
 	fflush(stdout);
 	if (sigwait(&set, &signal) != 0)

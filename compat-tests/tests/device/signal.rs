@@ -142,10 +142,16 @@ fn freebsd_without_immediate_a_full_buffer_is_what_signals() {
 fn freebsd_a_process_group_is_signalled_whole() {
     let (device, wire) = (Device::start(&[]), Wire::new());
     let bpf = wire.bound(&device);
-    let mut first = Listener::start(|command| drop(command.process_group(0)));
+    let mut first = Listener::start(|command| {
+        command.process_group(0);
+    });
     let group = first.id();
-    let mut second = Listener::start(|command| drop(command.process_group(group.cast_signed())));
-    let outside = Listener::start(|command| drop(command.process_group(0)));
+    let mut second = Listener::start(|command| {
+        command.process_group(group.cast_signed());
+    });
+    let outside = Listener::start(|command| {
+        command.process_group(0);
+    });
     bpf.u32(BIOCSRSIG, Signal::SIGUSR1 as u32);
     bpf.u32(FIOASYNC, 1);
     bpf.u32(TIOCSPGRP, group);
@@ -193,7 +199,9 @@ fn nobody_is_signalled_whom_the_setter_could_not_signal_itself() {
     const NOBODY: u32 = 65534;
     let (device, wire) = (Device::start(&["--mode", "666"]), Wire::new());
     let roots = Listener::start(|_| {});
-    let mut nobodys = Listener::start(|command| drop(command.uid(NOBODY)));
+    let mut nobodys = Listener::start(|command| {
+        command.uid(NOBODY);
+    });
     let node = device.node();
     // A thread of another user: what it asks for is asked for with its credentials, which are gone when it is signalled.
     let by_nobody = |owner: u32| {

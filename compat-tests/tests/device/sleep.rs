@@ -152,6 +152,11 @@ fn an_idle_descriptor_costs_nothing() {
     }
     std::thread::sleep(Duration::from_millis(500));
     let used = device.cpu_ticks() - before;
-    assert!(used <= 5, "nobody waits, so nothing is drained: {used} clock ticks");
+    // 100,000 packets in all; for each alone the daemon would have been woken
+    assert!(used <= 15, "nobody waits, so they are drained a few times a second: {used} clock ticks");
     assert_eq!(files[49].stats()[0], 2000, "and yet nothing is lost");
+    std::thread::sleep(Duration::from_millis(3000)); // sizes were looked at for the last time
+    let before = device.cpu_ticks();
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(device.cpu_ticks() - before <= 1, "no packets: no work");
 }
