@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use crate::conformance;
+use crate::{conformance, user};
 #[cfg(target_os = "linux")]
 use crate::{bench, fuzz, oracle};
 
@@ -23,6 +23,8 @@ struct Cli {
 #[derive(Debug, clap::Subcommand)]
 enum Subcommand {
     Run(conformance::cli::RunArgs),
+    Record(user::record::RecordArgs),
+    Compare(conformance::compare::CompareArgs),
     #[cfg(target_os = "linux")]
     Oracle(oracle::OracleArgs),
     #[cfg(target_os = "linux")]
@@ -37,6 +39,8 @@ enum Subcommand {
 fn dispatch(command: &Subcommand) -> anyhow::Result<ExitCode> {
     match command {
         Subcommand::Run(args) => conformance::cli::run(args),
+        Subcommand::Record(args) => user::record::run(args),
+        Subcommand::Compare(args) => conformance::compare::run(args),
         #[cfg(target_os = "linux")]
         Subcommand::Oracle(args) => oracle::run(args),
         #[cfg(target_os = "linux")]

@@ -6,9 +6,8 @@ pub mod cli;
 pub mod conformance;
 #[cfg(target_os = "linux")]
 pub mod fuzz;
-#[cfg(target_os = "linux")]
 pub mod oracle;
-#[cfg(target_os = "linux")]
 mod sys;
+pub mod user;
 #[cfg(target_os = "linux")]
 mod wire;

@@ -12,6 +12,7 @@ use super::broken::Break;
 use super::case::{Case, matches};
 use super::cases;
 use super::gaps::GAPS;
+use super::html;
 use super::junit;
 use super::report::{CaseInfo, Cell, Machine, Outcome, Report, SCHEMA, Schema, VERSION};
 use super::runner::play_all;
@@ -22,7 +23,7 @@ use crate::cli::UsageError;
 ///
 /// Each case is one rule of bpf(4), played on every target: descriptors in this process (emulated:DIALECT), the same over
 /// packet sockets (packet-socket:DIALECT, root), this project's device (device:DIALECT, root), and on a BSD its own
-/// (native:SYSTEM, root). DIR gets report.json and junit.xml. A line is printed for each failed cell.
+/// (native:SYSTEM, root). DIR gets report.json, junit.xml and index.html. A line is printed for each failed cell.
 #[derive(Debug, clap::Args)]
 pub struct RunArgs {
     /// Targets, by name or with `*` for anything; may be repeated, or separated by commas [default: all this machine has]
@@ -34,6 +35,8 @@ pub struct RunArgs {
     /// Play only the cases whose id this is, with `*` for anything
     #[arg(long, value_name = "GLOB", default_value = "*")]
     case: String,
+    #[command(flatten)]
+    user: crate::user::UserArgs,
     /// List targets and cases, and play none
     #[arg(long)]
     list: bool,
@@ -61,12 +64,15 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         }
     }
     let cases: Vec<_> = cases::all().into_iter().filter(|case| matches(&args.case, &case.id)).collect();
-    if cases.is_empty() {
+    let mut user = args.user.load()?;
+    user.retain(|id| matches(&args.case, id));
+    if cases.is_empty() && user.is_empty() {
         return Err(UsageError(format!("no case {:?}; --list shows them", args.case)).into());
     }
     if args.list {
         names.iter().for_each(|name| println!("{name}"));
         cases.iter().for_each(|case| println!("{}: {} ({})", case.id, case.title, case.rule));
+        user.infos().iter().for_each(|case| println!("{}: {} ({})", case.id, case.title, case.rule));
         return Ok(ExitCode::SUCCESS);
     }
     let wanted =
@@ -77,12 +83,15 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let targets: Vec<_> = targets
         .map(|target| target.make().with_context(|| format!("preparing {}", target.name)))
         .collect::<anyhow::Result<_>>()?;
-    let cells = play_everywhere(&targets, &cases);
+    let infos: Vec<_> = targets.iter().map(|target| target.info()).collect();
+    let mut cells = play_everywhere(&targets, &cases);
+    cells.extend(user.play(&infos));
+    cells.sort_by_key(|cell| infos.iter().position(|target| target.name == cell.target));
     let report = Report {
         schema: Schema { name: SCHEMA.into(), version: VERSION },
         machine: machine(date),
-        targets: targets.iter().map(|target| target.info()).collect(),
-        cases: cases.iter().map(|case| info(case)).collect(),
+        targets: infos,
+        cases: cases.iter().map(|case| info(case)).chain(user.infos()).collect(),
         cells,
     };
     drop(targets);
@@ -122,7 +131,8 @@ fn info(case: &Case) -> CaseInfo {
 }
 
 fn write(dir: &Path, report: &Report) -> anyhow::Result<()> {
-    for (name, text) in [("report.json", report.to_json()?), ("junit.xml", junit::xml(report))] {
+    let page = ("index.html", html::page(report));
+    for (name, text) in [("report.json", report.to_json()?), ("junit.xml", junit::xml(report)), page] {
         let path = dir.join(name);
         std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
     }

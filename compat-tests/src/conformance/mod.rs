@@ -5,12 +5,15 @@
 //! each system's sources say: literals, in a table of systems ([`system`]). Which stages there are [`targets`] knows.
 //! Known differences are declared in [`gaps`].
 
+pub mod baseline;
 pub mod broken;
 pub mod case;
 pub mod cases;
 pub mod cli;
+pub mod compare;
 pub mod frame;
 pub mod gaps;
+pub mod html;
 pub mod junit;
 pub mod records;
 pub mod report;

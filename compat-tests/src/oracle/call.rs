@@ -3,6 +3,8 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use bpfdev_core::abi::Abi;
+
 /// The argument of an ioctl(2), with what its pointer points at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Argument {
@@ -21,7 +23,8 @@ pub struct Sets {
     pub write: bool,
 }
 
-/// One thing a program does, or that happens to its interfaces. Numbers are NetBSD's.
+/// One thing a program does, or that happens to its interfaces. `flags` and `events` are NetBSD's, a `cmd` is
+/// the world's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // system calls and their arguments
 pub enum Call {
@@ -95,6 +98,23 @@ pub enum Call {
     },
 }
 
+impl Call {
+    /// It is made on a descriptor, or makes one.
+    pub fn is_of_descriptor(&self) -> bool {
+        matches!(
+            self,
+            Call::Open { .. }
+                | Call::Ioctl { .. }
+                | Call::Read { .. }
+                | Call::Write { .. }
+                | Call::Poll { .. }
+                | Call::Select { .. }
+                | Call::SetFlags { .. }
+                | Call::Close { .. }
+        )
+    }
+}
+
 /// What a [`Call`] came to. Only what applies to the call is there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
@@ -150,6 +170,9 @@ impl Trouble {
 
 /// Where recordings are played: descriptors with two interfaces on one wire, `shmif0` and `shmif1`, and `lo0`.
 pub trait World {
+    /// The dialect of its descriptors.
+    fn abi(&self) -> &'static Abi;
+
     /// Makes a call and waits for its answer.
     ///
     /// # Errors

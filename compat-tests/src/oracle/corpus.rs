@@ -1,6 +1,5 @@
 //! The recorded filter programs, against the interpreter and against a descriptor.
 
-use bpfdev_core::abi::netbsd::NETBSD;
 use bpfdev_core::cbpf::{self, Insn, Program, Rules};
 
 use super::answer::records;
@@ -39,6 +38,7 @@ fn compare<T: PartialEq + std::fmt::Debug>(what: &str, here: T, recorded: T) -> 
 /// # Errors
 /// [`Trouble`]; a difference is a failure, a packet that cannot be sent a skip.
 pub fn capture(filter: &Filter, world: &mut dyn World) -> Result<(), Trouble> {
+    let abi = world.abi();
     let program = hex::program(&filter.prog, 0).map_err(Trouble::Fail)?;
     let packet = hex::decode(&filter.pkt).map_err(Trouble::Fail)?;
     let native: Vec<u8> = hex::insns(&program).iter().flat_map(|insn| insn.to_bytes()).collect();
@@ -47,8 +47,8 @@ pub fn capture(filter: &Filter, world: &mut dyn World) -> Result<(), Trouble> {
     }
     for call in [
         Call::Open { path: "/dev/bpf".into(), flags: 2, name: D.into() },
-        ioctl("BIOCSETIF", b"shmif0", None)?,
-        ioctl("BIOCPROMISC", &[], None)?,
+        ioctl(abi, "BIOCSETIF", b"shmif0", None)?,
+        ioctl(abi, "BIOCPROMISC", &[], None)?,
         Call::SetFlags { d: D.into(), flags: O_NONBLOCK },
     ] {
         if let Some(errno) = world.call(&call)?.errno {
@@ -56,15 +56,15 @@ pub fn capture(filter: &Filter, world: &mut dyn World) -> Result<(), Trouble> {
         }
     }
     let count = u32::try_from(program.len() / Insn::SIZE).unwrap_or(u32::MAX);
-    let set = world.call(&ioctl("BIOCSETF", &count.to_ne_bytes(), Some(native))?)?;
+    let set = world.call(&ioctl(abi, "BIOCSETF", &count.to_ne_bytes(), Some(native))?)?;
     compare("BIOCSETF", set.errno.as_deref(), if filter.valid == 1 { None } else { Some("EINVAL") })?;
     let Some(ret) = filter.ret else { return Ok(()) };
     if packet.len() != filter.wirelen as usize || packet.len() < 14 {
         return Err(Trouble::Skip("its packet cannot be sent as it is".into()));
     }
     world.call(&Call::Receive { frame: packet.clone() })?;
-    let answer = world.call(&Call::Read { d: D.into(), size: NETBSD.rules.bufsize as usize })?;
-    let here: Vec<_> = records(&answer.data).into_iter().map(|record| record.data).collect();
+    let answer = world.call(&Call::Read { d: D.into(), size: abi.rules.bufsize as usize })?;
+    let here: Vec<_> = records(&answer.data, &abi.header).into_iter().map(|record| record.data).collect();
     let recorded: Vec<_> =
         (ret > 0).then(|| packet[..packet.len().min(ret as usize)].to_vec()).into_iter().collect();
     compare("captured", here, recorded)

@@ -16,6 +16,7 @@ use bpfdev_core::time::{Clock, Moment, SimulatedClock};
 use super::call::{Answer, Argument, Call, Sets, Trouble, World};
 use super::host::Host;
 use super::mask::OWN_ADDRESS;
+use super::script::pointer_field;
 
 /// NetBSD's `O_NONBLOCK`; `O_ACCMODE` is 3 everywhere.
 pub const O_NONBLOCK: u32 = 4;
@@ -36,6 +37,19 @@ const TOLERANCE: Duration = Duration::from_millis(60);
 struct Open {
     file: EmulatedFile,
     access: Access,
+}
+
+/// What open(2) with these flags asks for.
+///
+/// # Errors
+/// [`Trouble::Fail`] for flags that are not known.
+pub fn open_access(flags: u32) -> Result<Access, Trouble> {
+    match flags & !O_NONBLOCK {
+        0 => Ok(Access::Read),
+        1 => Ok(Access::Write),
+        2 => Ok(Access::ReadWrite),
+        _ => Err(Trouble::fail(format!("open flags {flags:#x} are not known to this program"))),
+    }
 }
 
 /// A call under way.
@@ -70,13 +84,19 @@ enum State {
 
 /// What a poll or select asks for, and so how it is answered.
 #[derive(Clone, Copy)]
-enum Ask {
-    Poll { events: u32 },
+pub enum Ask {
+    /// poll(2) with these events, NetBSD's numbers.
+    Poll {
+        /// POLLIN and the like.
+        events: u32,
+    },
+    /// select(2).
     Select(Sets),
 }
 
 impl Ask {
-    fn interest(self) -> Interest {
+    /// What is waited for.
+    pub fn interest(self) -> Interest {
         match self {
             Ask::Poll { events } => {
                 Interest { read: events & POLL_READ != 0, write: events & POLL_WRITE != 0 }
@@ -85,7 +105,8 @@ impl Ask {
         }
     }
 
-    fn answer(self, ready: Ready) -> Answer {
+    /// poll(2)'s answer, or select(2)'s.
+    pub fn answer(self, ready: Ready) -> Answer {
         match self {
             Ask::Poll { events } => {
                 let mask = if ready.read { POLL_READ } else { 0 } | if ready.write { POLL_WRITE } else { 0 };
@@ -197,12 +218,7 @@ impl Emulated {
         if path != "/dev/bpf" {
             return Ok(Answer::error(Errno::NoEnt.name()));
         }
-        let access = match flags & !O_NONBLOCK {
-            0 => Access::Read,
-            1 => Access::Write,
-            2 => Access::ReadWrite,
-            _ => return Err(Trouble::fail(format!("open flags {flags:#x} are not known to this program"))),
-        };
+        let access = open_access(flags)?;
         let file = EmulatedFile::open(self.abi, access, Arc::new(self.network.clone()), self.clock.clone());
         self.nonblocking.insert(name.to_owned(), flags & O_NONBLOCK != 0);
         self.files.insert(name.to_owned(), Arc::new(Open { file, access }));
@@ -285,6 +301,10 @@ impl Emulated {
 }
 
 impl World for Emulated {
+    fn abi(&self) -> &'static Abi {
+        self.abi
+    }
+
     fn call(&mut self, call: &Call) -> Result<Answer, Trouble> {
         self.begin_job(None, call)?;
         // what has its answer needs no time to pass
@@ -394,9 +414,10 @@ impl CallerMemory for Memory {
 }
 
 /// ioctl(2) as the kernel front end does it: number, argument, request, reply.
-fn ioctl(abi: &Abi, file: &EmulatedFile, cmd: u32, arg: &Argument) -> Answer {
+pub fn ioctl(abi: &Abi, file: &EmulatedFile, cmd: u32, arg: &Argument) -> Answer {
     let mut bytes = arg.bytes.clone();
-    if let (Some(_), Some(pointer)) = (&arg.pointee, bytes.get_mut(8..16)) {
+    let at = pointer_field(abi, cmd).unwrap_or(8);
+    if let (Some(_), Some(pointer)) = (&arg.pointee, bytes.get_mut(at..at + 8)) {
         pointer.copy_from_slice(&POINTEE.to_ne_bytes());
     }
     let mut memory = Memory::new(arg);

@@ -1,19 +1,24 @@
 //! The oracle: what a BSD kernel was recorded to answer, played against this project's device.
 //!
 //! [`mod@file`] reads recordings, [`script`] and [`trace`] know their operations, a [`call::World`] answers them: [`emulated`]
-//! in this process and simulated time, [`device`] over a served node and a veth pair. compat-tests/oracle/README.md
+//! in this process and simulated time, [`real`] in real time, over any bpf node ([`nodes`]) or on Linux a served one and a veth
+//! pair (`device`). compat-tests/oracle/README.md
 //! has the formats, and what is not compared.
 
 pub mod answer;
 pub mod call;
 pub mod corpus;
+#[cfg(target_os = "linux")]
 pub mod device;
 pub mod emulated;
 pub mod file;
 pub mod hex;
 pub mod host;
 pub mod mask;
+pub mod nodes;
+pub mod pair;
 pub mod play;
+pub mod real;
 pub mod script;
 pub mod trace;
 

@@ -70,7 +70,11 @@ pub fn all(recordings: &[Recording], stage: &mut dyn Stage, say: &mut dyn FnMut(
     tally
 }
 
-fn play(what: &What, stage: &mut dyn Stage) -> Result<(), Trouble> {
+/// Plays one recording.
+///
+/// # Errors
+/// [`Trouble`]; a difference is a failure.
+pub fn play(what: &What, stage: &mut dyn Stage) -> Result<(), Trouble> {
     match what {
         What::Filter(filter) => stage.filter(filter),
         What::Case(steps) => stage.with_world(&needs(steps), &mut |world| case(world, steps)),
@@ -129,7 +133,7 @@ fn play_step(
         (None, _) => Ok(()),
         (Some(recorded), None) => word(Some(recorded), "still blocked"),
         (Some(recorded), Some(answer)) => {
-            compare(recorded, cmd, &answer, world.tolerance()).map_err(Trouble::Fail)
+            compare(recorded, cmd, &answer, world.tolerance(), world.abi()).map_err(Trouble::Fail)
         }
     }
 }
@@ -143,21 +147,24 @@ fn word(recorded: Option<&Value>, here: &str) -> Result<(), Trouble> {
     }
 }
 
+/// The stage in this process, of one dialect.
+pub struct InProcess(pub &'static Abi);
+
+impl Stage for InProcess {
+    fn with_world(
+        &mut self,
+        needs: &Needs,
+        scene: &mut dyn FnMut(&mut dyn World) -> Result<(), Trouble>,
+    ) -> Result<(), Trouble> {
+        scene(&mut Emulated::new(self.0, &needs.down))
+    }
+
+    fn filter(&mut self, filter: &Filter) -> Result<(), Trouble> {
+        corpus::interpret(filter, self.0.filter)
+    }
+}
+
 /// Plays recordings in this process under the rules of `abi`.
 pub fn emulated(recordings: &[Recording], abi: &'static Abi, say: &mut dyn FnMut(String)) -> Tally {
-    struct InProcess(&'static Abi);
-    impl Stage for InProcess {
-        fn with_world(
-            &mut self,
-            needs: &Needs,
-            scene: &mut dyn FnMut(&mut dyn World) -> Result<(), Trouble>,
-        ) -> Result<(), Trouble> {
-            scene(&mut Emulated::new(self.0, &needs.down))
-        }
-
-        fn filter(&mut self, filter: &Filter) -> Result<(), Trouble> {
-            corpus::interpret(filter, self.0.filter)
-        }
-    }
     all(recordings, &mut InProcess(abi), say)
 }

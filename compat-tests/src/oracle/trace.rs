@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use bpfdev_core::abi::{Abi, Arg};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::answer::{Record, records};
+use super::answer::{Record, number, records};
 use super::call::{Answer, Argument, Call, Trouble, World};
 use super::hex;
-use super::script::request_number;
+use super::script::{argument_size, request_number};
 
 /// One recorded packet: offset, header length, captured length, length, sequence number.
 type Packet = (usize, usize, u32, u32, Option<u16>);
@@ -130,33 +131,53 @@ pub fn op(value: &Value) -> Result<Op, String> {
     })
 }
 
+/// An operation as a file has it.
+pub fn to_value(op: &Op) -> Value {
+    match op {
+        Op::Rx { len, seq } => json!(["rx", len, seq]),
+        Op::Write { len, seq, ret } => json!(["write", len, seq, ret]),
+        Op::Read { ret, errno, packets } => json!(["read", ret, errno, packets]),
+        Op::BadRead { ret, errno } => json!(["badread", ret, errno]),
+        Op::FionRead { bytes } => json!(["fionread", bytes]),
+        Op::Stats { recv, drop, capt } => json!(["stats", recv, drop, capt]),
+        Op::Poll { revents } => json!(["poll", revents]),
+        Op::Flush => json!(["flush"]),
+        Op::SetIf => json!(["setif"]),
+        Op::Snap { len } => json!(["snap", len]),
+        Op::NoFilter => json!(["nofilter"]),
+        Op::BadSetF { errno } => json!(["badsetf", errno]),
+        Op::Immediate { value } => json!(["immediate", value]),
+        Op::SeeSent { value } => json!(["seesent", value]),
+    }
+}
+
 /// The descriptor of a trace.
 pub const D: &str = "d";
 
-/// A request of [`D`] by its name in NetBSD's header; `bytes` is the beginning of its argument.
+/// A request of [`D`] by its name in the system's header; `bytes` is the beginning of its argument.
 ///
 /// # Errors
 /// When there is no such request.
-pub fn ioctl(name: &str, bytes: &[u8], pointee: Option<Vec<u8>>) -> Result<Call, Trouble> {
-    let cmd = request_number(name).map_err(Trouble::Fail)?;
-    let mut arg = Argument { bytes: vec![0; (cmd >> 16 & 0x1fff) as usize], pointee };
+pub fn ioctl(abi: &Abi, name: &str, bytes: &[u8], pointee: Option<Vec<u8>>) -> Result<Call, Trouble> {
+    let cmd = request_number(abi, name).map_err(Trouble::Fail)?;
+    let mut arg = Argument { bytes: vec![0; argument_size(abi, cmd)], pointee };
     let len = bytes.len().min(arg.bytes.len());
     arg.bytes[..len].copy_from_slice(&bytes[..len]);
     Ok(Call::Ioctl { d: D.into(), cmd, arg })
 }
 
-fn set(name: &str, value: u32) -> Result<Call, Trouble> {
-    ioctl(name, &value.to_ne_bytes(), None)
+fn set(abi: &Abi, name: &str, value: u32) -> Result<Call, Trouble> {
+    ioctl(abi, name, &value.to_ne_bytes(), None)
 }
 
-fn filter(insns: &[(u16, u32)]) -> Result<Call, Trouble> {
+fn filter(abi: &Abi, insns: &[(u16, u32)]) -> Result<Call, Trouble> {
     let count = u32::try_from(insns.len()).unwrap_or(u32::MAX);
     let bytes = insns.iter().flat_map(|&(code, k)| {
         let [c0, c1] = code.to_ne_bytes();
         let [k0, k1, k2, k3] = k.to_ne_bytes();
         [c0, c1, 0, 0, k0, k1, k2, k3]
     });
-    ioctl("BIOCSETF", &count.to_ne_bytes(), (!insns.is_empty()).then(|| bytes.collect()))
+    ioctl(abi, "BIOCSETF", &count.to_ne_bytes(), (!insns.is_empty()).then(|| bytes.collect()))
 }
 
 /// `ret #k`.
@@ -167,11 +188,12 @@ const RET_K: u16 = 0x06;
 /// # Errors
 /// [`Trouble`].
 pub fn begin(world: &mut dyn World, blen: u32) -> Result<(), Trouble> {
+    let abi = world.abi();
     let calls = [
         Call::Open { path: "/dev/bpf".into(), flags: 2, name: D.into() },
-        set("BIOCSBLEN", blen)?,
-        ioctl("BIOCSETIF", b"shmif0", None)?,
-        set("BIOCSHDRCMPLT", 1)?,
+        set(abi, "BIOCSBLEN", blen)?,
+        ioctl(abi, "BIOCSETIF", b"shmif0", None)?,
+        set(abi, "BIOCSHDRCMPLT", 1)?,
         Call::SetFlags { d: D.into(), flags: 4 },
     ];
     for call in calls {
@@ -187,81 +209,93 @@ pub fn begin(world: &mut dyn World, blen: u32) -> Result<(), Trouble> {
 /// # Errors
 /// [`Trouble`]; a difference is a failure.
 pub fn play(world: &mut dyn World, blen: u32, op: &Op) -> Result<(), Trouble> {
+    let here = answer(world, blen, op)?;
+    if here == *op {
+        return Ok(());
+    }
+    let what = if matches!(op, Op::Stats { .. }) { "BIOCGSTATS: " } else { "" };
+    Err(Trouble::fail(format!("{what}recorded {}, here {}", to_value(op), to_value(&here))))
+}
+
+/// Plays one operation: the same with the world's answer.
+///
+/// # Errors
+/// [`Trouble`].
+pub fn answer(world: &mut dyn World, blen: u32, op: &Op) -> Result<Op, Trouble> {
+    let abi = world.abi();
     let d = || D.to_owned();
     let blen = blen as usize;
+    let done = |world: &mut dyn World, call: Call, what: &str| match world.call(&call)? {
+        Answer { errno: Some(errno), .. } => {
+            Err(Trouble::fail(format!("{what}: recorded 0, here -1 {errno}")))
+        }
+        answer => Ok(answer),
+    };
     match op {
-        Op::Rx { len, seq } => world.call(&Call::Receive { frame: hex::frame(*len, *seq) }).map(drop),
-        Op::Write { len, seq, ret } => {
-            let answer = world.call(&Call::Write { d: d(), frame: hex::frame(*len, *seq) })?;
-            same("write", &json!(ret), &json!(answer.ret))
+        Op::Rx { len, seq } => drop(world.call(&Call::Receive { frame: hex::frame(*len, *seq) })?),
+        Op::Write { len, seq, .. } => {
+            let Answer { ret, .. } = world.call(&Call::Write { d: d(), frame: hex::frame(*len, *seq) })?;
+            return Ok(Op::Write { len: *len, seq: *seq, ret });
         }
-        Op::Read { ret, errno, packets } => {
-            let answer = world.call(&Call::Read { d: d(), size: blen })?;
-            let found: Vec<Packet> = records(&answer.data).iter().map(packet).collect();
-            let here = json!([answer.ret, answer.errno, found]);
-            same("read", &json!([ret, errno, packets]), &here)
+        Op::Read { .. } => {
+            let Answer { ret, errno, data, .. } = world.call(&Call::Read { d: d(), size: blen })?;
+            let packets = records(&data, &abi.header).iter().map(packet).collect();
+            return Ok(Op::Read { ret, errno, packets });
         }
-        Op::BadRead { ret, errno } => {
-            for size in [blen + 1, blen.saturating_sub(1)] {
-                let answer = world.call(&Call::Read { d: d(), size })?;
-                let here = json!([answer.ret, answer.errno]);
-                same(&format!("read of {size} bytes"), &json!([ret, errno]), &here)?;
+        Op::BadRead { .. } => {
+            let more = world.call(&Call::Read { d: d(), size: blen + 1 })?;
+            let less = world.call(&Call::Read { d: d(), size: blen.saturating_sub(1) })?;
+            if (more.ret, &more.errno) != (less.ret, &less.errno) {
+                return Err(Trouble::fail(format!(
+                    "a read of a byte more: {} {:?}, of a byte less: {} {:?}",
+                    more.ret, more.errno, less.ret, less.errno
+                )));
             }
-            Ok(())
+            return Ok(Op::BadRead { ret: more.ret, errno: more.errno });
         }
-        Op::FionRead { bytes } => {
-            let answer = done(world.call(&ioctl("FIONREAD", &[], None)?)?, "FIONREAD")?;
-            same("FIONREAD", &json!(bytes), &json!(word(&answer, 0, 4)))
+        Op::FionRead { .. } => {
+            let answer = done(world, ioctl(abi, "FIONREAD", &[], None)?, "FIONREAD")?;
+            return Ok(Op::FionRead { bytes: word(&answer, 0, 4)? });
         }
-        Op::Stats { recv, drop, capt } => {
-            let answer = done(world.call(&ioctl("BIOCGSTATS", &[], None)?)?, "BIOCGSTATS")?;
-            let here = json!([word(&answer, 0, 8), word(&answer, 8, 8), word(&answer, 16, 8)]);
-            same("BIOCGSTATS", &json!([recv, drop, capt]), &here)
+        Op::Stats { .. } => {
+            let call = ioctl(abi, "BIOCGSTATS", &[], None)?;
+            let answer = done(world, call, "BIOCGSTATS")?;
+            // two counters of 32 bits, or three of 64
+            let size = if abi_has_long_stats(abi) { 8 } else { 4 };
+            let capt = if size == 8 { word(&answer, 16, 8)? } else { 0 };
+            return Ok(Op::Stats { recv: word(&answer, 0, size)?, drop: word(&answer, size, size)?, capt });
         }
-        Op::Poll { revents } => {
+        Op::Poll { .. } => {
             // POLLIN and POLLOUT
             let call = Call::Poll { d: d(), events: 5, timeout: Duration::ZERO };
-            same("poll", &json!(revents), &json!(world.call(&call)?.revents))
+            return Ok(Op::Poll { revents: world.call(&call)?.revents.unwrap_or(0) });
         }
-        Op::Flush => done(world.call(&ioctl("BIOCFLUSH", &[], None)?)?, "BIOCFLUSH").map(drop),
-        Op::SetIf => done(world.call(&ioctl("BIOCSETIF", b"shmif0", None)?)?, "BIOCSETIF").map(drop),
-        Op::Snap { len } => done(world.call(&filter(&[(RET_K, *len)])?)?, "BIOCSETF").map(drop),
-        Op::NoFilter => done(world.call(&filter(&[])?)?, "BIOCSETF").map(drop),
-        Op::BadSetF { errno } => {
+        Op::Flush => drop(done(world, ioctl(abi, "BIOCFLUSH", &[], None)?, "BIOCFLUSH")?),
+        Op::SetIf => drop(done(world, ioctl(abi, "BIOCSETIF", b"shmif0", None)?, "BIOCSETIF")?),
+        Op::Snap { len } => drop(done(world, filter(abi, &[(RET_K, *len)])?, "BIOCSETF")?),
+        Op::NoFilter => drop(done(world, filter(abi, &[])?, "BIOCSETF")?),
+        Op::BadSetF { .. } => {
             // ld #1, and no ret at the end
-            let answer = world.call(&filter(&[(0, 1)])?)?;
-            same("BIOCSETF of a bad program", &json!(errno), &json!(answer.errno))
+            let answer = world.call(&filter(abi, &[(0, 1)])?)?;
+            return Ok(Op::BadSetF { errno: answer.errno });
         }
-        Op::Immediate { value } => {
-            done(world.call(&set("BIOCIMMEDIATE", *value)?)?, "BIOCIMMEDIATE").map(drop)
-        }
-        Op::SeeSent { value } => done(world.call(&set("BIOCSSEESENT", *value)?)?, "BIOCSSEESENT").map(drop),
+        Op::Immediate { value } => drop(done(world, set(abi, "BIOCIMMEDIATE", *value)?, "BIOCIMMEDIATE")?),
+        Op::SeeSent { value } => drop(done(world, set(abi, "BIOCSSEESENT", *value)?, "BIOCSSEESENT")?),
     }
+    Ok(op.clone())
+}
+
+fn abi_has_long_stats(abi: &Abi) -> bool {
+    abi.requests.iter().any(|row| row.name == "BIOCGSTATS" && row.arg == Arg::Stats64)
 }
 
 fn packet(record: &Record) -> Packet {
     (record.off, record.hdrlen, record.caplen, record.datalen, record.seq())
 }
 
-fn word(answer: &Answer, at: usize, size: usize) -> Option<u64> {
-    let mut wide = [0; 8];
-    let field = answer.arg.as_ref()?.bytes.get(at..at + size)?;
-    wide.get_mut(..size)?.copy_from_slice(field);
-    Some(u64::from_le_bytes(wide))
-}
-
-fn done(answer: Answer, what: &str) -> Result<Answer, Trouble> {
-    match answer.errno {
-        Some(errno) => Err(Trouble::fail(format!("{what}: recorded 0, here -1 {errno}"))),
-        None => Ok(answer),
-    }
-}
-
-fn same(what: &str, recorded: &Value, here: &Value) -> Result<(), Trouble> {
-    if recorded == here {
-        return Ok(());
-    }
-    Err(Trouble::fail(format!("{what}: recorded {recorded}, here {here}")))
+fn word(answer: &Answer, at: usize, size: usize) -> Result<u64, Trouble> {
+    let found = answer.arg.as_ref().and_then(|arg| number(&arg.bytes, at, size));
+    found.ok_or_else(|| Trouble::fail("the answer is shorter than its request's layout"))
 }
 
 #[cfg(test)]
@@ -284,6 +318,8 @@ mod tests {
         }
         let read = json!(["read", 94, null, [[0, 34, 60, 60, 1]]]);
         let packets = vec![(0, 34, 60, 60, Some(1))];
-        assert_eq!(op(&read), Ok(Op::Read { ret: 94, errno: None, packets }));
+        let known = op(&read).expect("known");
+        assert_eq!(known, Op::Read { ret: 94, errno: None, packets });
+        assert_eq!(to_value(&known), read);
     }
 }

@@ -11,6 +11,7 @@
 mod action;
 mod answers;
 mod arguments;
+mod found;
 mod model;
 mod readers;
 mod records;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use bpfdev_core::backend::Direction;
 use bpfdev_core::cbpf::Program;
 use bpfdev_core::packet::Way;
 
@@ -96,6 +97,8 @@ pub struct Model {
     pub head_drop: bool,
     /// macOS: BIOCSWRITEMAX.
     pub write_max: u32,
+    /// BIOCPROMISC, of the interface that is attached.
+    pub promiscuous: bool,
     /// FreeBSD: BIOCSETVLANPCP.
     pub vlan_pcp: u32,
     /// FreeBSD: opened O_WRONLY, so many filters before packets are seen.
@@ -145,6 +148,7 @@ impl Model {
             extended: false,
             head_drop: false,
             write_max: 0,
+            promiscuous: false,
             vlan_pcp: 0,
             writer: 0,
             no_stamp: false,
@@ -257,6 +261,17 @@ impl Model {
             1 => (sec, nsec),
             2 => (sec, u64::try_from((u128::from(nsec) << 64) / 1_000_000_000).expect("below a second")),
             _ => (sec, nsec / 1000),
+        }
+    }
+
+    /// Which packets are wanted.
+    pub fn direction(&self) -> Direction {
+        match self.wants {
+            _ if self.writer > 0 => Direction::None,
+            (false, false) => Direction::None,
+            (true, false) => Direction::In,
+            (false, true) => Direction::Out,
+            (true, true) => Direction::InOut,
         }
     }
 

@@ -145,6 +145,7 @@ impl World {
                 self.attach(Interface { linktype, ..old }, self.d.is_promiscuous());
             }
             Effect::ReadFilter { program, queued } => {
+                let (writer, tells) = (self.model.writer, self.d.direction_after(program.as_ref(), queued));
                 self.d.commit_filter(program.clone(), queued);
                 self.model.filter = program;
                 // semantics.md 8: BIOCSETF flushes, BIOCSETFNR does not (xnu's bpf_setf: but where it removes the filter)
@@ -154,8 +155,13 @@ impl World {
                     self.model.reset();
                 }
                 self.model.filter_counts_for_a_writer(what);
+                let reads_now = writer > 0 && self.model.writer == 0;
+                assert_eq!(tells, reads_now.then(|| self.model.direction()), "a writer becomes a reader");
             }
-            Effect::Promiscuous => self.d.commit_promiscuous(),
+            Effect::Promiscuous => {
+                self.d.commit_promiscuous();
+                self.model.promiscuous = true;
+            }
             #[allow(unreachable_patterns)] // effects that ask nothing of this tap
             _ => {}
         }
@@ -168,6 +174,7 @@ impl World {
         let name = names.into_iter().find(|name| *name == interface.name).expect("one of the world's");
         let index = u16::try_from(interface.index).expect("small");
         self.d.attach(interface, promiscuous);
+        self.model.promiscuous = promiscuous;
         self.model.link = Some(Link { dlt, loopback, index, name });
         self.model.reset();
         self.model.has_buffers = true;

@@ -1,9 +1,12 @@
 //! Where a dialect's table is another's with changes: what has changed.
 
 use bpfdev_core::abi::rules::{LoopbackWrite, Nodes, TimevalCheck};
-use bpfdev_core::abi::{self, Abi, Dir};
+use bpfdev_core::abi::{self, Abi, Dir, Encoding, Request};
+use bpfdev_core::descriptor::{Caller, Descriptor, Opened};
+use bpfdev_core::errno::Errno;
 
 use super::arguments::calls;
+use super::world::interface;
 
 fn of(name: &str) -> &'static Abi {
     abi::TABLES.into_iter().find(|abi| abi.name == name).expect("a table")
@@ -80,5 +83,63 @@ fn a_request_of_one_number_tells_it() {
         let Ok(request) = call.parse(&arg, &mut abi::arg::NoMemory) else { continue };
         let right = (one_number && !asks).then_some(0x8000_0007);
         assert_eq!(request.value(), right, "{system}: {name}");
+    }
+}
+
+/// EINVAL, but where it says otherwise.
+#[test]
+fn numbers_outside_their_range_are_refused() {
+    // semantics.md 11 and 13 to 15, abi.json; NSIG is Linux's (DIFFERENCES.md)
+    let ranges: [(&str, &str, &[u32], &[u32]); 15] = [
+        ("freebsd", "BIOCSDIRECTION", &[0, 1, 2], &[3, 4, u32::MAX]),
+        ("linux", "BIOCSDIRECTION", &[0, 1, 2], &[3, 4, u32::MAX]),
+        ("netbsd", "BIOCSDIRECTION", &[0, 1, 2], &[3, 4, u32::MAX]),
+        ("netbsd7", "BIOCSDIRECTION", &[0, 1, 2, 3, u32::MAX], &[]),
+        ("dragonfly", "BIOCSSEESENT", &[0, 1, 2, u32::MAX], &[]),
+        ("macos", "BIOCSDIRECTION", &[0, 1, 2, 3], &[4, 5, u32::MAX]),
+        ("macos", "BIOCSSEESENT", &[0, 1, 2, u32::MAX], &[]),
+        ("openbsd", "BIOCSDIRFILT", &[0, 1, 2, 3, 4, u32::MAX], &[]),
+        ("freebsd", "BIOCSRSIG", &[0, 1, 64], &[65, 128, u32::MAX]),
+        ("freebsd", "BIOCSTSTAMP", &[0, 1, 2, 3, 0x100, 0x201, 0x302], &[4, 0x103, 0x203, 0x400, u32::MAX]),
+        ("freebsd", "BIOCSETBUFMODE", &[1], &[0, 2, 3]),
+        ("freebsd", "BIOCSETVLANPCP", &[0, 7], &[8, u32::MAX]),
+        // SO_TC_BK_SYS to SO_TC_CTL of xnu's sys/socket.h, and SO_TC_NETSVC_SIG
+        (
+            "macos",
+            "BIOCSETTC",
+            &[0, 100, 200, 300, 400, 500, 600, 700, 800, 900, 10_002],
+            &[1, 99, 101, 1000, 10_001, 10_003, u32::MAX],
+        ),
+        // BPF_WRITE_MAX: 16 MiB
+        ("macos", "BIOCSWRITEMAX", &[0, 1, 1500, 16 << 20], &[(16 << 20) + 1, u32::MAX]),
+        ("macos", "BIOCSHDRCOMP", &[0, 1], &[2, u32::MAX]),
+    ];
+    for (system, name, taken, refused) in ranges {
+        let row = of(system).requests.iter().find(|row| row.name == name).expect("a row");
+        let number = Encoding::Bsd.number(row.dir, row.group, row.number, row.arg.size());
+        let call = of(system).decode(number).expect("a row decodes");
+        let answer = |word: u32| {
+            let request = call.parse(&word.to_ne_bytes(), &mut abi::arg::NoMemory).expect("four bytes");
+            Descriptor::new(of(system), Opened::default()).ioctl(request, Caller::default()).map(drop)
+        };
+        for word in taken {
+            assert_eq!(answer(*word), Ok(()), "{system}: {name} {word:#x}");
+        }
+        for word in refused {
+            assert_eq!(answer(*word), Err(Errno::Inval), "{system}: {name} {word:#x}");
+        }
+    }
+}
+
+#[test]
+fn an_interface_without_a_link_address_has_none_to_tell() {
+    // abi.json: SIOCGIFADDR, which DragonFly and macOS pass on to the driver
+    for system in ["dragonfly", "macos"] {
+        for (which, told) in [(0, true), (1, false), (2, false)] {
+            let mut descriptor = Descriptor::new(of(system), Opened::default());
+            descriptor.attach(interface(of(system), which), false);
+            let answer = descriptor.ioctl(Request::GIfAddr, Caller::default());
+            assert_eq!(answer.is_ok(), told, "{system}: {answer:?}");
+        }
     }
 }

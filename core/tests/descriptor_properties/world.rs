@@ -1,7 +1,7 @@
 //! A descriptor, its model, and what happens to both.
 
 use bpfdev_core::abi::Abi;
-use bpfdev_core::backend::{Direction, Interface, LinkState, Visible};
+use bpfdev_core::backend::{Interface, LinkState, Visible};
 use bpfdev_core::descriptor::{Caller, Descriptor, Interest, Opened};
 use bpfdev_core::linktype::Linktype;
 use bpfdev_core::packet::{Packet, Way};
@@ -69,7 +69,12 @@ impl World {
     }
 
     /// A request by its name.
-    fn named(&mut self, name: &str, set: impl FnOnce(&mut Values)) {
+    pub fn named(&mut self, name: &str, set: impl FnOnce(&mut Values)) {
+        self.named_as(name, set, Caller::default());
+    }
+
+    /// A request by its name, of this caller.
+    pub fn named_as(&mut self, name: &str, set: impl FnOnce(&mut Values), caller: Caller) {
         let rows = self.d.abi().requests;
         let at = rows.iter().position(|row| row.name == name).expect("every dialect has it");
         let mut values = Values {
@@ -83,7 +88,7 @@ impl World {
             faults: false,
         };
         set(&mut values);
-        self.request(self.d.abi(), at, &values, Caller::default(), false);
+        self.request(self.d.abi(), at, &values, caller, false);
     }
 
     pub fn apply(&mut self, action: &Action) {
@@ -136,14 +141,9 @@ impl World {
         };
         assert_eq!(self.d.next_event().map(Moment::as_nanos), due, "when something is due");
         assert!(due.is_none_or(|at| at > self.now), "what is due has been done");
-        let direction = match self.model.wants {
-            _ if self.model.writer > 0 => Direction::None,
-            (false, false) => Direction::None,
-            (true, false) => Direction::In,
-            (false, true) => Direction::Out,
-            (true, true) => Direction::InOut,
-        };
-        assert_eq!(self.d.direction(), direction, "which packets the tap must give");
+        assert_eq!(self.d.direction(), self.model.direction(), "which packets the tap must give");
+        let promiscuous = self.model.promiscuous && self.model.link.is_some();
+        assert_eq!(self.d.is_promiscuous(), promiscuous, "semantics.md 12");
         assert_eq!(self.d.read_filter(), self.model.filter.as_ref(), "the tap's filter");
         let hdrlen = self.model.layout().hdrlen(14);
         assert_eq!(self.d.record_overhead(), hdrlen, "what a packet takes in a tap");

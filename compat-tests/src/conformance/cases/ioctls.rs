@@ -1,6 +1,6 @@
 //! ioctl(2): what each request takes, keeps and answers.
 
-use bpfdev_core::abi::{FilterSource, Flag, Request};
+use bpfdev_core::abi::{FilterSource, Flag, Request, Response};
 
 use super::programs::ret;
 use crate::conformance::case::Case;
@@ -331,16 +331,19 @@ fn flags() -> Vec<Case> {
             "xnu bsd/net/bpf.c, bpf_ioctl, BIOCGETUUID",
             vec![(Request::GetUuid, per(unknown, unknown, unknown, unknown, "a uuid"))],
         ),
-        fresh(
-            "owner_is_kept",
+        Case::new(
+            "ioctl::owner_is_kept",
             "FIOSETOWN's process is given back; macOS's driver has no such request",
             "sys/net/bpf.c, bpfioctl, FIOSETOWN, FIOGETOWN (NetBSD: fsetown)",
-            vec![
-                (Request::SetOwn(1), per("ok", "ok", "ok", "ok", unknown)),
-                (Request::GetOwn, per("1", "1", "1", "1", unknown)),
-                (Request::SetPgrp(1), per("ok", "ok", "ok", "ok", unknown)),
-                (Request::GetPgrp, per("1", "1", "1", "1", unknown)),
-            ],
+            |s| {
+                let bpf = s.open()?;
+                let own = i32::try_from(std::process::id()).unwrap_or(0);
+                s.request(&bpf, Request::SetOwn(own), per("ok", "ok", "ok", "ok", "EINVAL"))?;
+                s.only(&System::ALL[..6], "there is no FIOGETOWN")?;
+                let given_back = s.ask(&bpf, Request::GetOwn)? == Response::U32(own.cast_unsigned());
+                let seen = if given_back { "the same process" } else { "another" };
+                s.check("FIOGETOWN", "the same process", seen)
+            },
         ),
     ]
 }
@@ -362,7 +365,7 @@ fn interface() -> Vec<Case> {
         ),
         Case::new("ioctl::getif", "BIOCGETIF names the interface", "bpf(4), BIOCGETIF", |s| {
             let bpf = s.tap()?;
-            let seen = if matches!(s.ask(&bpf, Request::GetIf)?, bpfdev_core::abi::Response::Name(name) if name == s.stage().interface()) {
+            let seen = if matches!(s.ask(&bpf, Request::GetIf)?, Response::Name(name) if name == s.stage().interface()) {
                 "the same name"
             } else {
                 "another name"

@@ -309,7 +309,8 @@ impl BpfFile for SimulatedFile {
                 }
                 ReadStep::Nothing => Ok(Ok(0)),
                 ReadStep::Fail(errno) => Ok(Err(errno)),
-                ReadStep::Wait { deadline } => Err(deadline),
+                // a packet may have started a timer of the descriptor's own (OpenBSD)
+                ReadStep::Wait { deadline } => Err([deadline, file.next_event()].into_iter().flatten().min()),
             });
             match step {
                 Ok(result) => return result,

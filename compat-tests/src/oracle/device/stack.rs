@@ -12,7 +12,7 @@ use nix::sys::socket::{
 
 use super::super::call::{Answer, Trouble};
 use super::super::host::port_unreachable;
-use super::files::failed;
+use super::super::nodes::failed;
 use crate::sys;
 
 /// How long a datagram may take over the loopback.

@@ -1,4 +1,4 @@
-//! Descriptors of the served node, and the system calls on them.
+//! Descriptors of a bpf node, and the system calls on them: a served one's on Linux, a BSD's own there.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bpfdev_core::abi::Op;
-use bpfdev_core::abi::netbsd::NETBSD;
+use bpfdev_backend_bsd::errno_of;
+use bpfdev_core::abi::rules::Nodes;
+use bpfdev_core::abi::{Abi, Op};
 use bpfdev_core::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -16,34 +17,58 @@ use nix::sys::stat::Mode;
 use nix::sys::statvfs::statvfs;
 use nix::sys::time::{TimeVal, TimeValLike};
 
-use super::super::call::{Answer, Argument, Call, Sets, Trouble};
-use super::super::emulated::O_NONBLOCK;
+use super::call::{Answer, Argument, Call, Sets, Trouble};
+use super::emulated::O_NONBLOCK;
+use super::real::{Descriptors, Prepared};
+use super::script::pointer_field;
 use crate::sys;
-
-/// A system call, ready to be made on any thread.
-pub type Prepared = Box<dyn FnOnce() -> Answer + Send>;
 
 /// Open descriptors by name.
 pub struct Files {
-    mount: PathBuf,
+    abi: &'static Abi,
+    dir: PathBuf,
+    /// Interfaces by the recordings' name, and by the one they have here.
+    names: Vec<(String, String)>,
     open: BTreeMap<String, Arc<OwnedFd>>,
 }
 
 impl Files {
-    /// None are open; nodes are in `mount`.
-    pub fn new(mount: &Path) -> Files {
-        Files { mount: mount.to_owned(), open: BTreeMap::new() }
+    /// None are open; nodes are in `dir`, and speak `abi`.
+    pub fn new(dir: &Path, abi: &'static Abi) -> Files {
+        Files { abi, dir: dir.to_owned(), names: Vec::new(), open: BTreeMap::new() }
+    }
+
+    /// Calls interfaces what they are called here: pairs of the recordings' name and that.
+    pub fn with_names(self, names: Vec<(String, String)>) -> Files {
+        Files { names, ..self }
     }
 
     fn get(&self, d: &str) -> Result<Arc<OwnedFd>, Trouble> {
         self.open.get(d).cloned().ok_or_else(|| Trouble::fail(format!("no descriptor is called {d:?}")))
     }
 
-    /// Makes a call ready. open(2) and close(2) are made at once.
-    ///
-    /// # Errors
-    /// [`Trouble`]: no such descriptor, or a call that has no sense here.
-    pub fn prepare(&mut self, call: &Call) -> Result<Prepared, Trouble> {
+    /// The argument with the interface's name `from` one list replaced by that `to` the other.
+    fn rename(&self, cmd: u32, which: Op, arg: &mut Argument, back: bool) {
+        if self.abi.decode(cmd).is_none_or(|call| call.row.op != which) {
+            return;
+        }
+        let Some(field) = arg.bytes.get_mut(..16) else { return };
+        let named = |name: &str| field.starts_with(name.as_bytes()) && field.get(name.len()) == Some(&0);
+        let turned = self.names.iter().map(|(theirs, ours)| if back { (ours, theirs) } else { (theirs, ours) });
+        if let Some((_, to)) = turned.into_iter().find(|(from, _)| named(from)) {
+            field.fill(0);
+            let len = to.len().min(15);
+            field[..len].copy_from_slice(&to.as_bytes()[..len]);
+        }
+    }
+}
+
+impl Descriptors for Files {
+    fn abi(&self) -> &'static Abi {
+        self.abi
+    }
+
+    fn prepare(&mut self, call: &Call) -> Result<Prepared, Trouble> {
         Ok(match call {
             Call::Open { path, flags, name } => {
                 let answer = self.open_device(path, *flags, name)?;
@@ -54,13 +79,21 @@ impl Files {
                 Box::new(|| Answer::ok(0))
             }
             Call::Ioctl { d, cmd, arg } => {
-                let (fd, cmd, arg) = (self.get(d)?, *cmd, arg.clone());
-                Box::new(move || ioctl(&fd, cmd, arg))
+                let (fd, cmd, mut arg, abi) = (self.get(d)?, *cmd, arg.clone(), self.abi);
+                self.rename(cmd, Op::SetIf, &mut arg, false);
+                let names = Files::new(&self.dir, abi).with_names(self.names.clone());
+                Box::new(move || {
+                    let mut answer = ioctl(abi, &fd, cmd, arg);
+                    if let Some(arg) = &mut answer.arg {
+                        names.rename(cmd, Op::GetIf, arg, true);
+                    }
+                    answer
+                })
             }
-            Call::Read { size: 0, .. } => {
+            Call::Read { size: 0, .. } if cfg!(target_os = "linux") => {
                 return Err(Trouble::Unasked("Linux answers a read of 0 bytes itself".into()));
             }
-            Call::Write { frame, .. } if frame.is_empty() => {
+            Call::Write { frame, .. } if cfg!(target_os = "linux") && frame.is_empty() => {
                 return Err(Trouble::Unasked("Linux answers a write of 0 bytes itself".into()));
             }
             Call::Read { d, size } => {
@@ -106,6 +139,9 @@ impl Files {
         })
     }
 
+}
+
+impl Files {
     fn close(&mut self, d: &str) -> Result<(), Trouble> {
         // a call under way in another thread has the descriptor too
         if Arc::strong_count(&self.get(d)?) > 2 {
@@ -114,8 +150,8 @@ impl Files {
             ));
         }
         self.open.remove(d);
-        // The device hears of it after close(2) has returned, but before anything that is asked of it later.
-        statvfs(&self.mount).map(drop).map_err(|errno| Trouble::fail(format!("the mount: {errno}")))
+        // A served device hears of it after close(2) has returned, but before anything that is asked of it later.
+        statvfs(&self.dir).map(drop).map_err(|errno| Trouble::fail(format!("{}: {errno}", self.dir.display())))
     }
 
     fn open_device(&mut self, path: &str, flags: u32, name: &str) -> Result<Answer, Trouble> {
@@ -128,7 +164,16 @@ impl Files {
             _ => return Err(Trouble::fail(format!("open flags {flags:#x} are not known to this program"))),
         };
         mode.set(OFlag::O_NONBLOCK, flags & O_NONBLOCK != 0);
-        Ok(match open(&self.mount.join(node), mode | OFlag::O_CLOEXEC, Mode::empty()) {
+        let try_node = |node: &str| open(&self.dir.join(node), mode | OFlag::O_CLOEXEC, Mode::empty());
+        // where there is no node that clones, programs try the numbered ones
+        let numbered = node == "bpf" && matches!(self.abi.rules.nodes, Nodes::OneOpenerEach { .. });
+        let opened = if numbered {
+            let mut tried = (0..NUMBERED).map(|number| try_node(&format!("bpf{number}")));
+            tried.find(|result| !matches!(result, Err(nix::errno::Errno::EBUSY))).unwrap_or(Err(nix::errno::Errno::EBUSY))
+        } else {
+            try_node(node)
+        };
+        Ok(match opened {
             Ok(fd) => {
                 self.open.insert(name.to_owned(), Arc::new(fd));
                 Answer { fd: true, ..Answer::ok(0) }
@@ -141,7 +186,11 @@ impl Files {
 /// The answer of a call that failed so.
 pub fn failed(errno: nix::errno::Errno) -> Answer {
     let number = errno as i32;
-    Answer::error(Errno::from_linux(number).map_or_else(|| format!("errno {number}"), |e| e.name().into()))
+    // what bpf(4) never answers has no name of the core's: EIO is anything else, too
+    match errno_of(&std::io::Error::from_raw_os_error(number)) {
+        Errno::Io if errno != nix::errno::Errno::EIO => Answer::error(format!("{errno:?}")),
+        known => Answer::error(known.name()),
+    }
 }
 
 fn returned(result: nix::Result<usize>) -> Answer {
@@ -151,13 +200,16 @@ fn returned(result: nix::Result<usize>) -> Answer {
     }
 }
 
+/// More numbered nodes than this no system has.
+const NUMBERED: u32 = 256;
+
 /// More bytes than the link types of any interface take.
 const LIST_MAX: usize = 1 << 16;
 
-fn ioctl(fd: &OwnedFd, cmd: u32, arg: Argument) -> Answer {
+fn ioctl(abi: &Abi, fd: &OwnedFd, cmd: u32, arg: Argument) -> Answer {
     let Argument { mut bytes, mut pointee } = arg;
-    let row = NETBSD.decode(cmd);
-    let has_pointer = row.is_some_and(|call| call.needs_memory());
+    let row = abi.decode(cmd);
+    let pointer = pointer_field(abi, cmd).or_else(|| pointee.is_some().then_some(8));
     let len = pointee.as_ref().map_or(0, Vec::len);
     if let Some(list) = &mut pointee
         && row.is_some_and(|call| call.row.op == Op::GDltList)
@@ -165,7 +217,7 @@ fn ioctl(fd: &OwnedFd, cmd: u32, arg: Argument) -> Answer {
         // the count beside it may promise more room than the recording has
         list.resize(len.max(LIST_MAX), 0);
     }
-    let result = sys::ioctl(fd.as_fd(), cmd, &mut bytes, pointee.as_deref_mut(), has_pointer);
+    let result = sys::ioctl(fd.as_fd(), cmd, &mut bytes, pointee.as_deref_mut(), pointer);
     if let Some(pointee) = &mut pointee {
         pointee.truncate(len);
     }
