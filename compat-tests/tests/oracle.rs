@@ -48,7 +48,12 @@ fn emulated_traces() {
 fn emulated_cases() {
     all_pass_but("cases.json", 34, &NETBSD7, &[]);
     // NetBSD since 9 refuses directions above 2, and sends what is written to lo0
-    all_pass_but("cases.json", 34, &NETBSD, &["open-initial", "attached-initial", "read-if-destroy", "write-lo0"]);
+    all_pass_but(
+        "cases.json",
+        34,
+        &NETBSD,
+        &["open-initial", "attached-initial", "read-if-destroy", "write-lo0"],
+    );
 }
 
 fn oracle(arguments: &[&str]) -> Output {

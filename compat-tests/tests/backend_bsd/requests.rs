@@ -143,8 +143,7 @@ fn the_emulated_device_runs_on_a_device(served: &Served) {
     served.wire.send(&frame(61, 1));
     let mut buf = [0; 4096];
     let n = file.read(&mut buf).unwrap();
-    let seen: Vec<_> =
-        records(&buf[..n], LINUX.header).map(|record| (record.data, record.wirelen)).collect();
+    let seen: Vec<_> = records(&buf[..n], LINUX.header).map(|record| (record.data, record.wirelen)).collect();
     assert_eq!(seen, [(&frame(30, 1)[..], 61)]);
     assert_eq!(file.write(&frame(80, 7)), Ok(80));
     assert_eq!(served.wire.receive().len(), 80);
