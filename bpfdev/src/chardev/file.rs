@@ -180,11 +180,18 @@ impl File {
     ) {
         // A locked descriptor refuses it first: asking for the owner, as this very request, says so.
         let request = if matches!(found, Some(Err(_))) { Request::GetOwn } else { request };
-        match self.open.ioctl(request, ioctl.caller, now) {
+        let step = self.open.ioctl(request, ioctl.caller, now);
+        // before it is answered: what was called off does not come any more
+        if let (Some(owner), None) = (&self.owner, self.open.descriptor().signal()) {
+            owner.call_off();
+        }
+        match step {
             Step::Done(Ok(response)) => match found {
                 Some(Err(errno)) => ports.answer(ioctl, Err(errno)),
                 Some(Ok(owner)) => {
-                    self.owner = owner;
+                    if let Some(before) = std::mem::replace(&mut self.owner, owner) {
+                        before.call_off();
+                    }
                     ports.answer(ioctl, Ok(response));
                 }
                 None => ports.answer(ioctl, Ok(response)),
@@ -455,6 +462,9 @@ impl File {
     /// It ends, closed for the last time or with the device: whatever still waits gets `errno`, and the tap is closed
     /// elsewhere.
     pub fn release(mut self, errno: Errno, ports: &mut Ports) {
+        if let Some(owner) = &self.owner {
+            owner.call_off();
+        }
         let sleepers = self.sleepers.iter().map(|sleeper| sleeper.unique);
         for unique in sleepers.chain(self.queue.iter().map(Req::unique)) {
             ports.channel.fail(unique, errno);

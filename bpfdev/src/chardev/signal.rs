@@ -5,8 +5,8 @@
 //! then. All of this reads /proc, so it is for helper threads and for the thread that sends.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -39,7 +39,8 @@ enum Whom {
 pub struct Owner {
     whom: Whom,
     setter: Setter,
-    signal: AtomicI32,
+    /// The signal that is wanted; 0 since none is any more. Held while one is sent: what is called off does not come after.
+    signal: Mutex<i32>,
     /// The signal is to be sent, and has not begun to be: another one now would be the same.
     pending: AtomicBool,
     rests_until: Mutex<Instant>,
@@ -68,19 +69,27 @@ impl Owner {
         Ok(Some(Arc::new(Owner {
             whom,
             setter,
-            signal: AtomicI32::new(0),
+            signal: Mutex::new(0),
             pending: AtomicBool::new(false),
             rests_until: Mutex::new(Instant::now()),
         })))
     }
 
+    fn signal(&self) -> MutexGuard<'_, i32> {
+        self.signal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// No signal is sent from here on, though one was to be. Waits for one system call at most.
+    pub fn call_off(&self) {
+        *self.signal() = 0;
+    }
+
     fn send(&self) {
-        let signal = self.signal.load(Ordering::Relaxed);
         match &self.whom {
             Whom::Process { pid, held } => {
                 // Should it have ended and its number belong to another now, `held` still means the one that has ended.
                 if let Some(process) = Process::look(*pid) {
-                    self.send_to(&process, held, signal);
+                    self.send_to(&process, held);
                 }
             }
             Whom::Group { id, session } => {
@@ -90,19 +99,26 @@ impl Owner {
                     // Held first, then looked at again: it is the one that is held, or what is held has ended.
                     let Ok(held) = sys::process(member.tgid) else { continue };
                     if let Some(process) = Process::look(member.tgid).filter(belongs) {
-                        self.send_to(&process, &held, signal);
+                        self.send_to(&process, &held);
                     }
                 }
             }
         }
     }
 
-    fn send_to(&self, process: &Process, held: &OwnedFd, signal: i32) {
+    fn send_to(&self, process: &Process, held: &OwnedFd) {
         // On a BSD the device is no process, and in nobody's group.
         if process.tgid == std::process::id().cast_signed() || !self.setter.may_signal(process) {
             return;
         }
-        match sys::send_signal(held.as_fd(), signal) {
+        let wanted = self.signal();
+        let signal = *wanted;
+        if signal == 0 {
+            return;
+        }
+        let sent = sys::send_signal(held.as_fd(), signal);
+        drop(wanted);
+        match sent {
             Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
                 static SAID: Seldom = Seldom::new();
                 if SAID.may_say() {
@@ -175,7 +191,7 @@ pub struct Signals(Option<Asking<Owner>>);
 impl Signals {
     /// Has the signal sent to the owner of a file that woke. Never blocks.
     pub fn send(&mut self, owner: &Arc<Owner>, signal: u32) {
-        owner.signal.store(i32::try_from(signal).unwrap_or(0), Ordering::Relaxed);
+        *owner.signal() = i32::try_from(signal).unwrap_or(0);
         if owner.pending.swap(true, Ordering::SeqCst) {
             return;
         }
