@@ -402,6 +402,9 @@ impl File {
 
     /// Has the pump do what the file wants now, and the gauge show what can be read.
     fn follow(&mut self, ports: &mut Ports, now: Moment) {
+        for tap in self.open.take_retired() {
+            ports.pump.reap(tap);
+        }
         if self.open.is_busy() {
             return; // the tap is away, and finishing it comes back here
         }

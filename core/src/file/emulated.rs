@@ -92,9 +92,11 @@ impl EmulatedFile {
         let finished = task.run(&*self.network);
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let result = inner.file.finish(finished, self.clock.now());
+        let retired = inner.file.take_retired();
         inner.waiter = inner.file.tap().and_then(|tap| tap.waiter().ok());
         drop(inner);
         self.idle.notify_all();
+        drop(retired);
         result
     }
 
@@ -118,6 +120,7 @@ impl Inner {
     fn drain(&mut self, asleep: bool, now: Moment) -> u64 {
         let before = self.file.descriptor().counters().received;
         self.file.drain_to_wake(asleep, now);
+        drop(self.file.take_retired());
         self.file.descriptor().counters().received.saturating_sub(before)
     }
 }

@@ -69,6 +69,8 @@ pub struct OpenFile {
     late: bool,
     /// A written frame that had to be changed.
     scratch: Vec<u8>,
+    /// Taps that are done with, and not closed yet.
+    retired: Vec<Tap>,
 }
 
 impl OpenFile {
@@ -80,6 +82,7 @@ impl OpenFile {
             busy: false,
             late: false,
             scratch: Vec::new(),
+            retired: Vec::new(),
         }
     }
 
@@ -154,7 +157,7 @@ impl OpenFile {
         }
         if gone {
             self.count_unseen();
-            self.tap = None;
+            self.retired.extend(self.tap.take());
             self.descriptor.interface_gone();
         }
         Drained::Empty
@@ -237,6 +240,7 @@ impl OpenFile {
                 let same = self.descriptor.interface().is_some_and(|now| *now == *backend.interface());
                 if same {
                     // the attachment stays, and promiscuity with it: only buffers and counters go
+                    self.retired.push(Tap { backend, injector: None, lost: 0, rejected: 0, vlan_pcp: 0 });
                     self.drain(now);
                     self.count_unseen();
                     if let Some(interface) = self.descriptor.interface().cloned() {
@@ -273,7 +277,12 @@ impl OpenFile {
             Err(error) => return Err(Errno::from(&error)),
         };
         self.descriptor.attach(interface, promiscuous);
-        self.tap = Some(Tap { backend, injector, lost: 0, rejected: 0, vlan_pcp: 0 });
+        let before = self.tap.replace(Tap { backend, injector, lost: 0, rejected: 0, vlan_pcp: 0 });
+        if let Some(mut before) = before {
+            // at once; closing it has time
+            let _ = before.backend.set_promiscuous(false);
+            self.retired.push(before);
+        }
         Ok(())
     }
 
@@ -366,6 +375,12 @@ impl OpenFile {
     pub fn counters(&mut self) -> Counters {
         self.count_unseen();
         self.descriptor.counters()
+    }
+
+    /// Taps that requests or the interface's removal have ended. Closing one may take milliseconds, so it is for whoever has
+    /// the time; nothing else depends on it.
+    pub fn take_retired(&mut self) -> Vec<impl Send + use<>> {
+        std::mem::take(&mut self.retired)
     }
 
     /// Polls readable when the tap has packets, or news of its interface.

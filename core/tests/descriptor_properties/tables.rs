@@ -2,7 +2,7 @@
 
 use bpfdev_core::abi::rules::{LoopbackWrite, Nodes, TimevalCheck};
 use bpfdev_core::abi::{self, Abi, Dir, Encoding, Request};
-use bpfdev_core::descriptor::{Caller, Descriptor, Opened};
+use bpfdev_core::descriptor::{Caller, Descriptor, Opened, PendingRead};
 use bpfdev_core::errno::Errno;
 
 use super::arguments::calls;
@@ -141,5 +141,13 @@ fn an_interface_without_a_link_address_has_none_to_tell() {
             let answer = descriptor.ioctl(Request::GIfAddr, Caller::default());
             assert_eq!(answer.is_ok(), told, "{system}: {answer:?}");
         }
+    }
+}
+
+#[test]
+fn a_read_knows_how_much_was_asked_for() {
+    for (len, empty) in [(0, true), (1, false), (4096, false)] {
+        let read = PendingRead::new(len, false);
+        assert_eq!((read.len(), read.is_empty()), (len, empty));
     }
 }
