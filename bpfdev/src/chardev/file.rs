@@ -180,9 +180,12 @@ impl File {
     ) {
         // A locked descriptor refuses it first: asking for the owner, as this very request, says so.
         let request = if matches!(found, Some(Err(_))) { Request::GetOwn } else { request };
+        let before = self.open.descriptor().signal();
         let step = self.open.ioctl(request, ioctl.caller, now);
-        // before it is answered: what was called off does not come any more
-        if let (Some(owner), None) = (&self.owner, self.open.descriptor().signal()) {
+        // before it is answered: a signal that was called off, or is another now, does not come any more
+        if let Some(owner) = &self.owner
+            && before != self.open.descriptor().signal()
+        {
             owner.call_off();
         }
         match step {

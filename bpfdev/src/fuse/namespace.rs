@@ -159,8 +159,8 @@ impl Namespace {
     fn open_node(&self, ino: INodeNo, flags: OpenFlags) -> Result<u64, Errno> {
         let inode = self.inodes().get(ino.0).cloned().ok_or(Errno::EISDIR)?;
         let device = self.devices.get(inode.device).ok_or(Errno::ENXIO)?;
-        let claim = device.open(inode.minor)?;
         let room = self.opens.room().ok_or(Errno::EMFILE)?;
+        let claim = device.open(inode.minor)?;
         let fh = self.next_file.fetch_add(1, Ordering::Relaxed);
         let write_only = flags.acc_mode() == OpenAccMode::O_WRONLY;
         let opening = Opening { abi: device.abi, write_only, inode: ino.0, size: inode.size, claim, room };
