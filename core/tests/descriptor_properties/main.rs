@@ -28,7 +28,7 @@ use action::{Action, action};
 use world::World;
 
 /// Cases of each dialect.
-const CASES: u32 = 400;
+const CASES: u32 = 300;
 
 fn config() -> ProptestConfig {
     // PROPTEST_ variables are in the default
