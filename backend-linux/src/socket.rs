@@ -83,8 +83,8 @@ pub struct PacketSocket {
     loopback_way: Way,
     /// What the direction hides is counted all the same.
     counts_hidden: bool,
-    /// Counts as attached.
-    _attached: Attached,
+    /// Counts as attached, until it is retired.
+    attached: Option<Attached>,
 }
 
 fn open() -> Result<OwnedFd, TapError> {
@@ -133,7 +133,7 @@ impl PacketSocket {
         let mut tap = PacketSocket {
             receiver,
             transmitter: Arc::new(transmitter),
-            _attached: Attached::new(&interface),
+            attached: Some(Attached::new(&interface)),
             interface,
             index,
             kind,
@@ -418,6 +418,13 @@ impl FilterBackend for PacketSocket {
         Ok(())
     }
 
+    fn retire(&mut self) {
+        self.attached = None;
+        if let Err(error) = self.set_promiscuous(false) {
+            tracing::debug!(%error, "ending promiscuous mode");
+        }
+    }
+
     fn arrivals(&mut self) -> Result<Arrivals, TapError> {
         if self.receiver.is_ready() {
             return Ok(Arrivals::Ready);
@@ -474,8 +481,6 @@ impl FilterBackend for PacketSocket {
 impl Drop for PacketSocket {
     fn drop(&mut self) {
         // The socket itself may live a little longer.
-        if let Err(error) = self.set_promiscuous(false) {
-            tracing::debug!(%error, "ending promiscuous mode");
-        }
+        self.retire();
     }
 }

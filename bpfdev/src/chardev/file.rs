@@ -477,8 +477,7 @@ impl File {
         }
         ports.pump.remove(self.key, &mut self.feed);
         if let Some(tap) = self.open.tap() {
-            // At once, though closing the tap takes its time. It is gone, or it was not promiscuous: as wanted.
-            let _ = tap.set_promiscuous(false);
+            tap.retire();
         }
         // Until it is closed it counts as open: a client that opens and closes in a loop waits for itself.
         ports.pump.reap((self.open, self.room));

@@ -330,6 +330,12 @@ pub trait FilterBackend: Send {
     /// The system's.
     fn set_promiscuous(&mut self, on: bool) -> Result<(), TapError>;
 
+    /// Nobody uses it any more, though closing it may come later: it is promiscuous no longer, and not counted as attached.
+    fn retire(&mut self) {
+        // it is gone, or it was not promiscuous: as wanted
+        let _ = self.set_promiscuous(false);
+    }
+
     /// Whether packets are there. Never blocks.
     ///
     /// # Errors

@@ -61,7 +61,12 @@ impl Descriptor {
         let op = request.op();
         let while_locked = match caller.while_locked {
             Some(while_locked) => while_locked,
-            None => self.abi.requests.iter().find(|row| row.op == op).ok_or(Errno::Inval)?.while_locked,
+            None => {
+                // by whichever of its forms is allowed
+                let mut rows = self.abi.requests.iter().filter(|row| row.op == op).peekable();
+                rows.peek().ok_or(Errno::Inval)?;
+                rows.any(|row| row.while_locked)
+            }
         };
         let bound = self.locked && !(caller.root && self.abi.rules.root_ignores_lock);
         if bound && !while_locked { Err(Errno::Perm) } else { Ok(()) }

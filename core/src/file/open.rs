@@ -240,7 +240,9 @@ impl OpenFile {
                 let same = self.descriptor.interface().is_some_and(|now| *now == *backend.interface());
                 if same {
                     // the attachment stays, and promiscuity with it: only buffers and counters go
-                    self.retired.push(Tap { backend, injector: None, lost: 0, rejected: 0, vlan_pcp: 0 });
+                    let mut spare = Tap { backend, injector: None, lost: 0, rejected: 0, vlan_pcp: 0 };
+                    spare.backend.retire();
+                    self.retired.push(spare);
                     self.drain(now);
                     self.count_unseen();
                     if let Some(interface) = self.descriptor.interface().cloned() {
@@ -279,8 +281,7 @@ impl OpenFile {
         self.descriptor.attach(interface, promiscuous);
         let before = self.tap.replace(Tap { backend, injector, lost: 0, rejected: 0, vlan_pcp: 0 });
         if let Some(mut before) = before {
-            // at once; closing it has time
-            let _ = before.backend.set_promiscuous(false);
+            before.backend.retire();
             self.retired.push(before);
         }
         Ok(())
