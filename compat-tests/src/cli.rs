@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use crate::{conformance, user};
 #[cfg(target_os = "linux")]
 use crate::{bench, fuzz, oracle};
+use crate::{conformance, user};
 
 /// Conformance of the BSD packet filter device on Linux
 #[derive(Debug, Parser)]
@@ -24,7 +24,7 @@ struct Cli {
 enum Subcommand {
     Run(conformance::cli::RunArgs),
     Record(user::record::RecordArgs),
-    Compare(conformance::compare::CompareArgs),
+    Compare(conformance::compare::cli::CompareArgs),
     #[cfg(target_os = "linux")]
     Oracle(oracle::OracleArgs),
     #[cfg(target_os = "linux")]
@@ -40,7 +40,7 @@ fn dispatch(command: &Subcommand) -> anyhow::Result<ExitCode> {
     match command {
         Subcommand::Run(args) => conformance::cli::run(args),
         Subcommand::Record(args) => user::record::run(args),
-        Subcommand::Compare(args) => conformance::compare::run(args),
+        Subcommand::Compare(args) => conformance::compare::cli::run(args),
         #[cfg(target_os = "linux")]
         Subcommand::Oracle(args) => oracle::run(args),
         #[cfg(target_os = "linux")]

@@ -28,14 +28,8 @@ pub enum Break {
 
 impl Break {
     /// Each of them.
-    pub const ALL: [Break; 6] = [
-        Break::HeaderLength,
-        Break::Order,
-        Break::Counter,
-        Break::Errno,
-        Break::Readiness,
-        Break::Padding,
-    ];
+    pub const ALL: [Break; 6] =
+        [Break::HeaderLength, Break::Order, Break::Counter, Break::Errno, Break::Readiness, Break::Padding];
 }
 
 /// A file with one fault.

@@ -75,8 +75,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         user.infos().iter().for_each(|case| println!("{}: {} ({})", case.id, case.title, case.rule));
         return Ok(ExitCode::SUCCESS);
     }
-    let wanted =
-        |name: &str| args.on.is_empty() || args.on.iter().any(|pattern| matches(pattern, name));
+    let wanted = |name: &str| args.on.is_empty() || args.on.iter().any(|pattern| matches(pattern, name));
     std::fs::create_dir_all(&args.out).with_context(|| format!("making {}", args.out.display()))?;
     let cases: Vec<_> = cases.into_iter().map(Arc::new).collect();
     let targets = available.iter().filter(|target| wanted(&target.name));

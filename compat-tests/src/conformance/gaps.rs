@@ -22,6 +22,16 @@ impl Gap {
     }
 }
 
+/// Targets over Linux's interfaces whose system feeds frames back.
+const ON_WIRE_WITH_FEEDBACK: &[&str] = &[
+    "packet-socket:linux",
+    "packet-socket:freebsd",
+    "packet-socket:dragonfly",
+    "device:linux",
+    "device:freebsd",
+    "device:dragonfly",
+];
+
 /// Every declared difference, by case.
 pub const GAPS: &[Gap] = &[
     Gap {
@@ -35,6 +45,18 @@ pub const GAPS: &[Gap] = &[
         case: "read::zero_bytes",
         seen: "0 bytes",
         reason: "Linux's VFS answers a read of no bytes before the file system is asked",
+    },
+    Gap {
+        targets: &["packet-socket:macos", "device:macos"],
+        case: "write::one_too_many",
+        seen: "EMSGSIZE",
+        reason: "a packet socket takes no frame longer than the interface's MTU and its link header",
+    },
+    Gap {
+        targets: ON_WIRE_WITH_FEEDBACK,
+        case: "write::feedback_received_only",
+        seen: "EAGAIN",
+        reason: "a packet socket cannot put a frame into an interface's input",
     },
     Gap {
         targets: &["device:*"],

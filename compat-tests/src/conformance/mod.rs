@@ -5,7 +5,6 @@
 //! each system's sources say: literals, in a table of systems ([`system`]). Which stages there are [`targets`] knows.
 //! Known differences are declared in [`gaps`].
 
-pub mod baseline;
 pub mod broken;
 pub mod case;
 pub mod cases;

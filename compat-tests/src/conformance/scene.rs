@@ -48,17 +48,17 @@ pub struct Scene {
     system: System,
     checks: Arc<Mutex<Vec<Check>>>,
     progress: Progress,
+    /// When the last event was ordered that nothing has been timed against.
+    ordered: Option<Duration>,
 }
 
 impl From<Trouble> for Stop {
     fn from(trouble: Trouble) -> Stop {
         match trouble {
             Trouble::Skip(why) => Stop::Skip(why),
-            Trouble::Fail(what) => Stop::Failed(Check {
-                step: "on the stage".into(),
-                expected: "it happens".into(),
-                seen: what,
-            }),
+            Trouble::Fail(what) => {
+                Stop::Failed(Check { step: "on the stage".into(), expected: "it happens".into(), seen: what })
+            }
         }
     }
 }
@@ -67,7 +67,7 @@ impl Scene {
     /// A case on `stage`; others may look at `checks` and `progress` meanwhile.
     pub fn new(stage: Arc<dyn Stage>, checks: Arc<Mutex<Vec<Check>>>, progress: Progress) -> Scene {
         let system = stage.system();
-        Scene { stage, system, checks, progress }
+        Scene { stage, system, checks, progress, ordered: None }
     }
 
     /// The system whose rules count.
@@ -251,12 +251,7 @@ impl Scene {
     ///
     /// # Errors
     /// Another number.
-    pub fn read_sized(
-        &mut self,
-        bpf: &Bpf,
-        length: usize,
-        expected: impl Into<Per<&'static str>>,
-    ) -> Done {
+    pub fn read_sized(&mut self, bpf: &Bpf, length: usize, expected: impl Into<Per<&'static str>>) -> Done {
         let result = self.read_raw(bpf, length);
         self.check(format!("read of {length} bytes"), expected, bytes(&result))
     }
@@ -354,6 +349,7 @@ impl Scene {
 
     /// Something happens in so many milliseconds.
     pub fn after(&mut self, ms: u64, event: Event) {
+        self.ordered.get_or_insert(self.stage.clock());
         self.stage.after(Duration::from_millis(ms), event);
     }
 
@@ -363,7 +359,8 @@ impl Scene {
         self.stage.sleep(Duration::from_millis(ms));
     }
 
-    /// How long it takes, against bounds in milliseconds; a busy machine may take the stage's slack longer.
+    /// How long it takes, against bounds in milliseconds; a busy machine may take the stage's slack longer. Where events
+    /// were ordered before, counted from the first of them.
     ///
     /// # Errors
     /// It takes less or more, or fails.
@@ -374,7 +371,7 @@ impl Scene {
         at_most: u64,
         act: impl FnOnce(&mut Scene) -> Done,
     ) -> Done {
-        let begin = self.stage.clock();
+        let begin = self.ordered.take().unwrap_or_else(|| self.stage.clock());
         act(self)?;
         let took = self.stage.clock().saturating_sub(begin);
         self.within(what, took, at_least, at_most)
@@ -387,8 +384,7 @@ impl Scene {
     pub fn within(&mut self, what: &str, took: Duration, at_least: u64, at_most: u64) -> Done {
         let expected = format!("{at_least} to {at_most} ms");
         let bounds = Duration::from_millis(at_least)..=Duration::from_millis(at_most) + self.stage.slack();
-        let seen =
-            if bounds.contains(&took) { expected.clone() } else { format!("{} ms", took.as_millis()) };
+        let seen = if bounds.contains(&took) { expected.clone() } else { format!("{} ms", took.as_millis()) };
         let check = Check { step: format!("{what} takes"), expected, seen };
         self.checks.lock().unwrap_or_else(PoisonError::into_inner).push(check.clone());
         if check.expected == check.seen { Ok(()) } else { Err(Stop::Failed(check)) }
@@ -474,7 +470,9 @@ fn failed(step: impl Into<String>, expected: &str, seen: &str) -> Stop {
 /// A request by its name on that system, with its argument.
 fn describe(system: System, request: &Request) -> String {
     let op = request.op();
-    let row = Abi::by_name(system.name()).and_then(|abi| abi.requests.iter().find(|row| row.op == op));
+    // of several forms the present one has the shortest name
+    let rows = Abi::by_name(system.name()).into_iter().flat_map(|abi| abi.requests);
+    let row = rows.filter(|row| row.op == op).min_by_key(|row| row.name.len());
     let name = row.map_or_else(|| format!("{op:?} (unknown there)"), |row| row.name.to_owned());
     match request {
         Request::SetIf(to) => format!("{name} {}", String::from_utf8_lossy(to)),

@@ -1,6 +1,6 @@
 //! What a case plays on: the interfaces around the descriptors, and time.
 //!
-//! Every stage has two Ethernet interfaces on one wire, the observed one and its far end, and a loopback interface.
+//! Every stage has an Ethernet interface that is observed, a wire with a far end, another interface, and a loopback one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -111,7 +111,7 @@ pub trait Stage: Send + Sync {
     /// Its Ethernet address.
     fn address(&self) -> [u8; 6];
 
-    /// Another interface that can be attached to: the far end of the wire.
+    /// Another Ethernet interface that is up and can be attached to.
     fn other_interface(&self) -> &str;
 
     /// The loopback interface's name.

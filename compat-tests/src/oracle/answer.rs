@@ -250,7 +250,8 @@ mod tests {
             buffer[off + 20..off + 24].copy_from_slice(&datalen.to_le_bytes());
             buffer[off + 24..off + 26].copy_from_slice(&34u16.to_le_bytes());
         }
-        let found: Vec<_> = records(&buffer, &NETBSD.header).iter().map(|r| (r.off, r.caplen, r.datalen, r.seq())).collect();
+        let found: Vec<_> =
+            records(&buffer, &NETBSD.header).iter().map(|r| (r.off, r.caplen, r.datalen, r.seq())).collect();
         assert_eq!(found, [(0, 60, 60, Some(0)), (96, 14, 1514, None)]);
         assert_eq!(records(&buffer[..32], &NETBSD.header).len(), 1, "a header without its packet");
         assert_eq!(records(&[0; 40], &NETBSD.header).len(), 1, "a header that leads nowhere ends it");

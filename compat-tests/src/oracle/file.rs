@@ -190,7 +190,11 @@ pub fn load(path: &Path) -> anyhow::Result<Vec<Recording>> {
     for path in files(path)? {
         let file = CaseFile::open(&path)?;
         if !file.origin.is_for(&NETBSD) && !file.origin.is_for(&NETBSD7) {
-            bail!("{}: recorded on {}, and this plays netbsd and netbsd7", path.display(), file.origin.name());
+            bail!(
+                "{}: recorded on {}, and this plays netbsd and netbsd7",
+                path.display(),
+                file.origin.name()
+            );
         }
         recordings.extend(file.recordings(&NETBSD)?);
     }
@@ -227,7 +231,11 @@ impl CaseFile {
         }
         let bare = |body| (Origin::Unsaid, body);
         let mut values = serde_json::Deserializer::from_str(&text).into_iter::<&RawValue>();
-        let first = values.next().and_then(Result::ok).map(RawValue::get).filter(|_| !text.trim_start().starts_with('['));
+        let first = values
+            .next()
+            .and_then(Result::ok)
+            .map(RawValue::get)
+            .filter(|_| !text.trim_start().starts_with('['));
         let marked = first.and_then(|first| Some((first, serde_json::from_str::<Marked>(first).ok()?)));
         let (origin, body) = match marked {
             None if text.trim_start().starts_with('[') => bare(Body::Cases(0)),
@@ -236,22 +244,30 @@ impl CaseFile {
                 let (name, version) = SCHEMA;
                 if schema != (Schema { name: name.into(), version }) {
                     let Schema { name: other, version: found } = schema;
-                    bail!("{}: this is {other} version {found}; this program reads {name} version {version}", path.display());
+                    bail!(
+                        "{}: this is {other} version {found}; this program reads {name} version {version}",
+                        path.display()
+                    );
                 }
                 let line = line_of(&text, first);
-                let is_whole = serde_json::from_str::<Map<String, Value>>(first).is_ok_and(|map| map.contains_key("cases"));
+                let is_whole = serde_json::from_str::<Map<String, Value>>(first)
+                    .is_ok_and(|map| map.contains_key("cases"));
                 let (system, body) = if is_whole {
-                    let whole: Whole<'_> = serde_json::from_str(first).map_err(|error| wrong(path, line, &error))?;
+                    let whole: Whole<'_> =
+                        serde_json::from_str(first).map_err(|error| wrong(path, line, &error))?;
                     debug_assert_eq!(whole.schema, schema);
                     (whole.system, Body::Cases(offset(&text, whole.cases.get())))
                 } else {
-                    let head: Head = serde_json::from_str(first).map_err(|error| wrong(path, line, &error))?;
+                    let head: Head =
+                        serde_json::from_str(first).map_err(|error| wrong(path, line, &error))?;
                     (head.system, Body::Lines(line))
                 };
                 let origin = match (system.as_str(), Abi::by_name(&system)) {
                     ("any", _) => Origin::Any,
                     (_, Some(abi)) => Origin::System(abi),
-                    _ => bail!("{}:{line}: the system {system:?} is not known to this program", path.display()),
+                    _ => {
+                        bail!("{}:{line}: the system {system:?} is not known to this program", path.display())
+                    }
                 };
                 (origin, body)
             }
@@ -277,7 +293,9 @@ impl CaseFile {
     pub fn lines(&self) -> anyhow::Result<Vec<Value>> {
         let Body::Lines(head) = self.body else { return Ok(Vec::new()) };
         let lines = self.text.lines().enumerate().skip(head).filter(|(_, text)| !text.trim().is_empty());
-        lines.map(|(i, text)| serde_json::from_str(text).map_err(|error| wrong(&self.path, i + 1, &error))).collect()
+        lines
+            .map(|(i, text)| serde_json::from_str(text).map_err(|error| wrong(&self.path, i + 1, &error)))
+            .collect()
     }
 
     fn line(&self, at: usize) -> usize {
@@ -315,7 +333,8 @@ impl CaseFile {
                 serde_json::from_str(element.get()).map_err(|error| wrong(path, line, &error))?;
             let steps = case.steps.iter().map(|raw| {
                 let value: Value = serde_json::from_str(raw.get()).map_err(|error| error.to_string())?;
-                script::step(&value, numbers).map_err(|what| format!("line {}: {what}", line_of(text, raw.get())))
+                script::step(&value, numbers)
+                    .map_err(|what| format!("line {}: {what}", line_of(text, raw.get())))
             });
             recordings.push(Recording {
                 at: format!("{}:{line}", path.display()),
@@ -336,7 +355,8 @@ impl CaseFile {
             let at = format!("{}:{line}", path.display());
             let value: Value = serde_json::from_str(text).map_err(|error| wrong(path, line, &error))?;
             let (id, about, what) = if value.get("ops").is_some() {
-                let trace: RawTrace = serde_json::from_str(text).map_err(|error| wrong(path, line, &error))?;
+                let trace: RawTrace =
+                    serde_json::from_str(text).map_err(|error| wrong(path, line, &error))?;
                 let about = format!("a sequence of {} operations", trace.ops.len());
                 let ops = trace.ops.iter().enumerate();
                 let ops = ops.map(|(i, op)| trace::op(op).map_err(|what| format!("operation {i}: {what}")));
@@ -401,7 +421,10 @@ mod tests {
         let lines = "{\"schema\":{\"name\":\"bpfdev-cases\",\"version\":1},\"system\":\"any\"}\n{\"id\":1,\"blen\":64,\"ops\":[]}";
         let file = CaseFile::new(Path::new("f"), lines.into()).unwrap();
         assert!(matches!(file.origin, Origin::Any) && file.cases().unwrap().is_none());
-        assert_eq!((file.recordings(&NETBSD).unwrap()[0].at.as_str(), file.lines().unwrap().len()), ("f:2", 1));
+        assert_eq!(
+            (file.recordings(&NETBSD).unwrap()[0].at.as_str(), file.lines().unwrap().len()),
+            ("f:2", 1)
+        );
     }
 
     #[test]

@@ -82,6 +82,9 @@ pub fn run(args: &OracleArgs) -> anyhow::Result<ExitCode> {
     }
     let tally = match args.on {
         On::Emulated => play::emulated(&recordings, args.abi(), &mut |line| println!("{line}")),
+        #[cfg(not(target_os = "linux"))]
+        On::Device => anyhow::bail!("a device is served on Linux; `run` and `record` ask this system's own"),
+        #[cfg(target_os = "linux")]
         On::Device => {
             device::play(&recordings, args.abi(), args.plan.as_deref(), &mut |line| println!("{line}"))?
         }

@@ -54,7 +54,8 @@ impl Files {
         }
         let Some(field) = arg.bytes.get_mut(..16) else { return };
         let named = |name: &str| field.starts_with(name.as_bytes()) && field.get(name.len()) == Some(&0);
-        let turned = self.names.iter().map(|(theirs, ours)| if back { (ours, theirs) } else { (theirs, ours) });
+        let turned =
+            self.names.iter().map(|(theirs, ours)| if back { (ours, theirs) } else { (theirs, ours) });
         if let Some((_, to)) = turned.into_iter().find(|(from, _)| named(from)) {
             field.fill(0);
             let len = to.len().min(15);
@@ -138,7 +139,6 @@ impl Descriptors for Files {
             _ => return Err(Trouble::fail(format!("{call:?} cannot be done in a thread here"))),
         })
     }
-
 }
 
 impl Files {
@@ -151,7 +151,9 @@ impl Files {
         }
         self.open.remove(d);
         // A served device hears of it after close(2) has returned, but before anything that is asked of it later.
-        statvfs(&self.dir).map(drop).map_err(|errno| Trouble::fail(format!("{}: {errno}", self.dir.display())))
+        statvfs(&self.dir)
+            .map(drop)
+            .map_err(|errno| Trouble::fail(format!("{}: {errno}", self.dir.display())))
     }
 
     fn open_device(&mut self, path: &str, flags: u32, name: &str) -> Result<Answer, Trouble> {
@@ -169,7 +171,9 @@ impl Files {
         let numbered = node == "bpf" && matches!(self.abi.rules.nodes, Nodes::OneOpenerEach { .. });
         let opened = if numbered {
             let mut tried = (0..NUMBERED).map(|number| try_node(&format!("bpf{number}")));
-            tried.find(|result| !matches!(result, Err(nix::errno::Errno::EBUSY))).unwrap_or(Err(nix::errno::Errno::EBUSY))
+            tried
+                .find(|result| !matches!(result, Err(nix::errno::Errno::EBUSY)))
+                .unwrap_or(Err(nix::errno::Errno::EBUSY))
         } else {
             try_node(node)
         };

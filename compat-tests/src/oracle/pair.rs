@@ -52,7 +52,8 @@ impl Pair {
     pub fn new(dir: &Path, abi: &'static Abi, observe: &str, inject: &str) -> anyhow::Result<Pair> {
         let tap = |interface: &str| -> anyhow::Result<DeviceFile> {
             let file = DeviceFile::open_in(dir, abi, Access::ReadWrite)?;
-            let ask = |request| file.ioctl(&request).map_err(anyhow::Error::from).context(interface.to_owned());
+            let ask =
+                |request| file.ioctl(&request).map_err(anyhow::Error::from).context(interface.to_owned());
             ask(Request::SetIf(interface.as_bytes().to_vec()))?;
             ask(Request::Immediate(1))?;
             ask(Request::SHdrCmplt(1))?;
@@ -68,7 +69,9 @@ impl Pair {
                 _ => "ether",
             };
             if let Err(trouble) = ifconfig(&[observe, word, &address]) {
-                eprintln!("bpfdev-compat: {observe} keeps its address, frames for {address} are others': {trouble:?}");
+                eprintln!(
+                    "bpfdev-compat: {observe} keeps its address, frames for {address} are others': {trouble:?}"
+                );
             }
         }
         let (dir, observe, inject) = (dir.to_owned(), observe.to_owned(), inject.to_owned());
@@ -95,16 +98,20 @@ impl Pair {
     /// # Errors
     /// [`Trouble`].
     pub fn receive(&mut self, frame: &[u8]) -> Result<(), Trouble> {
-        let refused = |what: &str, errno: bpfdev_core::errno::Errno| Trouble::fail(format!("{what}: {errno}"));
+        let refused =
+            |what: &str, errno: bpfdev_core::errno::Errno| Trouble::fail(format!("{what}: {errno}"));
         let mut buffer = self.witness.read_buffer().map_err(|errno| refused("the witness", errno))?;
         while self.witness.read(&mut buffer).is_ok_and(|read| read > 0) {}
         match self.sender.write(frame) {
             Ok(_) => {}
-            Err(_) if !self.up => return Ok(()),
+            Err(_) if !self.up => {}
             Err(errno) => return Err(refused("sending from the far end", errno)),
         }
+        if !self.up {
+            return Ok(());
+        }
         let end = Instant::now() + ARRIVAL;
-        while self.up {
+        loop {
             let read = self.witness.read(&mut buffer).unwrap_or(0);
             if records(&buffer[..read], self.witness.header()).any(|record| record.data == frame) {
                 return Ok(());
@@ -116,7 +123,6 @@ impl Pair {
             let readable = Interest { read: true, write: false };
             let _ = self.witness.poll(readable, Some(Duration::from_millis(20)));
         }
-        Ok(())
     }
 
     /// Does this to an interface, and undoes it before the next recording.
@@ -184,15 +190,18 @@ impl Surroundings for Pair {
                 self.change(&[&name, "inet", &with_prefix, "alias"], &[&name, "inet", &address, "-alias"])
             }
             Call::Udp { to, port, payload } => {
-                let sent = UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.send_to(payload, (*to, *port)));
+                let sent =
+                    UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.send_to(payload, (*to, *port)));
                 Ok(match sent {
                     Ok(count) => Answer::ok(i64::try_from(count).unwrap_or(i64::MAX)),
-                    Err(error) => super::nodes::failed(nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(0))),
+                    Err(error) => {
+                        super::nodes::failed(nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(0)))
+                    }
                 })
             }
-            Call::Destroy { interface } => {
-                Err(Trouble::Skip(format!("{interface} is yours: it is not removed, as it could not be made again")))
-            }
+            Call::Destroy { interface } => Err(Trouble::Skip(format!(
+                "{interface} is yours: it is not removed, as it could not be made again"
+            ))),
             _ => Err(Trouble::fail(format!("{call:?} is no business of the interfaces'"))),
         }
     }

@@ -375,7 +375,8 @@ mod tests {
     #[test]
     fn an_interface_that_is_set_up_first_was_down() {
         let steps = ["ifflags shmif0 -1", "ifflags lo0 1", "ifflags shmif0 1"];
-        let steps: Vec<_> = steps.iter().map(|op| step(&json!({"op": op}), Numbers::of(&NETBSD)).unwrap()).collect();
+        let steps: Vec<_> =
+            steps.iter().map(|op| step(&json!({"op": op}), Numbers::of(&NETBSD)).unwrap()).collect();
         assert_eq!(needs(&steps), Needs { down: vec!["lo0".into()], own_interface: false });
     }
 
@@ -390,7 +391,11 @@ mod tests {
             (json!({"op": "ifdestroy", "name": "shmif0", "thread": 1}), false),
             (json!({"op": "ifdestroy", "name": "shmif1", "thread": 1}), true),
         ] {
-            assert_eq!(needs(&[step(&value, Numbers::of(&NETBSD)).unwrap()]).own_interface, needed, "{value}");
+            assert_eq!(
+                needs(&[step(&value, Numbers::of(&NETBSD)).unwrap()]).own_interface,
+                needed,
+                "{value}"
+            );
         }
     }
 }

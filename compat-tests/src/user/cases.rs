@@ -9,9 +9,9 @@ use bpfdev_core::abi::{self, Abi};
 
 use super::{DEV, Ends, NO_ENDS, cell, dev, kind, skipped};
 use crate::conformance::report::{Cell, Outcome, TargetInfo};
+use crate::oracle::call::Trouble;
 #[cfg(target_os = "linux")]
 use crate::oracle::device;
-use crate::oracle::call::Trouble;
 use crate::oracle::file::{CaseFile, Origin, Recording, SCHEMA, files};
 use crate::oracle::pair::Pair;
 use crate::oracle::play::{InProcess, Stage, play as play_one};
@@ -105,7 +105,10 @@ pub fn play(cases: &[UserCase], target: &TargetInfo, ends: &Ends) -> Vec<Cell> {
         }),
     };
     cells.extend(other.into_iter().map(|case| {
-        let reason = format!("these are the answers of {}; say \"any\" if they are every system's", case.origin.name());
+        let reason = format!(
+            "these are the answers of {}; say \"any\" if they are every system's",
+            case.origin.name()
+        );
         cell(target, case.id.clone(), skipped(reason), Instant::now())
     }));
     cells.sort_by_key(|cell| cases.iter().position(|case| case.id == cell.case));

@@ -115,7 +115,12 @@ fn run(command: &str, abi: &Abi, timeout: Duration, ground: &mut dyn Ground) -> 
         let came = captured(&mut reference, 1, ARRIVAL).map_err(anyhow::Error::msg)?;
         expected.extend(came);
     }
-    anyhow::ensure!(expected.len() == frames.len(), "{} of {} frames were captured", expected.len(), frames.len());
+    anyhow::ensure!(
+        expected.len() == frames.len(),
+        "{} of {} frames were captured",
+        expected.len(),
+        frames.len()
+    );
     let interrupted = program.finish(Instant::now() + QUIET, end)?;
     let Some(status) = program.status else {
         program.kill()?;
@@ -125,7 +130,11 @@ fn run(command: &str, abi: &Abi, timeout: Duration, ground: &mut dyn Ground) -> 
     // what it left behind in its group
     program.kill()?;
     if !interrupted && !status.success() {
-        return Ok(failed("the program's end", "exit status 0", format!("{}{}", told(status), room.complaint())));
+        return Ok(failed(
+            "the program's end",
+            "exit status 0",
+            format!("{}{}", told(status), room.complaint()),
+        ));
     }
     let Some(written) = room.written() else {
         let seen = format!("nothing{}", room.complaint());
@@ -135,8 +144,11 @@ fn run(command: &str, abi: &Abi, timeout: Duration, ground: &mut dyn Ground) -> 
         Ok(packets) => packets,
         Err(error) => return Ok(failed("what it wrote", "a pcap or pcapng file", error)),
     };
-    Ok(compare(&expected, &packets)
-        .map_or(Outcome::Passed, |(step, expected, seen)| Outcome::Failed { step, expected, seen }))
+    Ok(compare(&expected, &packets).map_or(Outcome::Passed, |(step, expected, seen)| Outcome::Failed {
+        step,
+        expected,
+        seen,
+    }))
 }
 
 fn told(status: ExitStatus) -> String {
@@ -177,7 +189,10 @@ impl Room {
     fn complaint(&self) -> String {
         let said = fs::read(self.0.join("stderr")).unwrap_or_default();
         let said = String::from_utf8_lossy(&said);
-        said.lines().rev().find(|line| !line.trim().is_empty()).map_or_else(String::new, |line| format!("; it said {line:?}"))
+        said.lines()
+            .rev()
+            .find(|line| !line.trim().is_empty())
+            .map_or_else(String::new, |line| format!("; it said {line:?}"))
     }
 }
 
@@ -197,7 +212,13 @@ struct Program {
 }
 
 impl Program {
-    fn start(command: &str, abi: &Abi, interface: &str, count: usize, room: &Room) -> anyhow::Result<Program> {
+    fn start(
+        command: &str,
+        abi: &Abi,
+        interface: &str,
+        count: usize,
+        room: &Room,
+    ) -> anyhow::Result<Program> {
         let cloning = !matches!(abi.rules.nodes, Nodes::OneOpenerEach { .. });
         let node = dev().join(if cloning { "bpf" } else { "bpf0" });
         let mut shell = Command::new("/bin/sh");

@@ -13,10 +13,10 @@ use serde_json::{Map, Value, json};
 use super::{DEV, Ends};
 #[cfg(not(target_os = "linux"))]
 use crate::cli::UsageError;
-#[cfg(target_os = "linux")]
-use crate::oracle::device;
 use crate::oracle::answer::{Record, list_words, masked, number, records, source, value};
 use crate::oracle::call::{Answer, Call, Trouble, World};
+#[cfg(target_os = "linux")]
+use crate::oracle::device;
 use crate::oracle::file::{CaseFile, Head, SCHEMA, Schema};
 use crate::oracle::hex;
 use crate::oracle::pair::Pair;
@@ -62,7 +62,13 @@ pub fn run(args: &RecordArgs) -> anyhow::Result<ExitCode> {
     // what its own system could not be asked is refused as a whole
     for recording in file.recordings(file.origin.numbers(abi).of)? {
         if let Err(why) = recording.what {
-            anyhow::bail!("{}: case {}: {why} (which reads {} version {})", recording.at, recording.id, SCHEMA.0, SCHEMA.1);
+            anyhow::bail!(
+                "{}: case {}: {why} (which reads {} version {})",
+                recording.at,
+                recording.id,
+                SCHEMA.0,
+                SCHEMA.1
+            );
         }
     }
     let mut tally = Tally::default();
@@ -109,12 +115,21 @@ impl Tally {
             Trouble::Fail(why) => (&mut self.failed, "FAIL", why),
         };
         *count += 1;
-        eprintln!("{word} {}: {}", id.as_str().map_or_else(|| id.to_string(), str::to_owned), why.replace('\n', " "));
+        eprintln!(
+            "{word} {}: {}",
+            id.as_str().map_or_else(|| id.to_string(), str::to_owned),
+            why.replace('\n', " ")
+        );
     }
 }
 
 /// The whole file with its answers.
-fn record(file: &CaseFile, abi: &'static Abi, stage: &mut dyn Stage, tally: &mut Tally) -> anyhow::Result<String> {
+fn record(
+    file: &CaseFile,
+    abi: &'static Abi,
+    stage: &mut dyn Stage,
+    tally: &mut Tally,
+) -> anyhow::Result<String> {
     let recorded_on = nix::sys::utsname::uname().ok().map(|host| {
         let words = [host.sysname(), host.release(), host.machine()];
         words.map(|word| word.to_string_lossy().into_owned()).join(" ")
@@ -173,8 +188,12 @@ fn case(case: &Value, numbers: Numbers, stage: &mut dyn Stage) -> Result<(Value,
                     left_out.push(format!("step {i} ({}): {why}", step.name));
                     None
                 }
-                Err(Trouble::Skip(why)) => return Err(Trouble::Skip(format!("step {i} ({}): {why}", step.name))),
-                Err(Trouble::Fail(why)) => return Err(Trouble::Fail(format!("step {i} ({}): {why}", step.name))),
+                Err(Trouble::Skip(why)) => {
+                    return Err(Trouble::Skip(format!("step {i} ({}): {why}", step.name)));
+                }
+                Err(Trouble::Fail(why)) => {
+                    return Err(Trouble::Fail(format!("step {i} ({}): {why}", step.name)));
+                }
             };
             if let (Action::Call(Call::Ioctl { cmd, .. }) | Action::Start(_, Call::Ioctl { cmd, .. }), true) =
                 (&step.action, raw.contains_key("cmd"))
@@ -255,7 +274,13 @@ fn result(abi: &Abi, call: &Call, answer: &Answer, wanted: Option<&Map<String, V
         Call::Read { .. } => {
             if !answer.data.is_empty() || is_wanted("packets") {
                 let packets = records(&answer.data, &abi.header);
-                result.insert("packets".into(), packets.iter().map(packet).collect());
+                // in a host's own packets, which are no Ethernet frames, there is no such address
+                let has_source = |i: usize| {
+                    let packet = wanted.and_then(|wanted| wanted.get("packets")?.get(i));
+                    packet.is_some_and(|packet| packet.get("src").is_some())
+                };
+                let told = packets.iter().enumerate().map(|(i, packet)| self::packet(packet, has_source(i)));
+                result.insert("packets".into(), told.collect());
             }
             if is_wanted("bytes_masked") {
                 result.insert("bytes_masked".into(), json!(hex::encode(&masked(&answer.data, &abi.header))));
@@ -274,12 +299,15 @@ fn result(abi: &Abi, call: &Call, answer: &Answer, wanted: Option<&Map<String, V
         result.insert("flags".into(), json!(format!("{flags:#x}")));
     }
     if is_wanted("elapsed_ms") {
-        result.insert("elapsed_ms".into(), json!(u64::try_from(answer.elapsed.as_millis()).unwrap_or(u64::MAX)));
+        result.insert(
+            "elapsed_ms".into(),
+            json!(u64::try_from(answer.elapsed.as_millis()).unwrap_or(u64::MAX)),
+        );
     }
     Value::Object(result)
 }
 
-fn packet(record: &Record) -> Value {
+fn packet(record: &Record, with_source: bool) -> Value {
     let mut packet = json!({
         "off": record.off,
         "hdrlen": record.hdrlen,
@@ -290,8 +318,8 @@ fn packet(record: &Record) -> Value {
     if let Some(seq) = record.seq() {
         packet["seq"] = json!(seq);
     }
-    if source(record) == json!("IFMAC") {
-        packet["src"] = json!("IFMAC");
+    if with_source {
+        packet["src"] = source(record);
     }
     packet
 }

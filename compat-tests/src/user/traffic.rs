@@ -74,7 +74,8 @@ fn filled(mark: u8, len: usize) -> Vec<u8> {
 /// A request of 192.0.2.mark for 192.0.2.254 (RFC 5737's addresses are nobody's).
 fn arp(mark: u8, padding: usize) -> Vec<u8> {
     let request = [0, 1, 8, 0, 6, 4, 0, 1];
-    let payload = [&request[..], &FROM, &[192, 0, 2, mark], &[0; 6], &[192, 0, 2, 254], &vec![0; padding]].concat();
+    let payload =
+        [&request[..], &FROM, &[192, 0, 2, mark], &[0; 6], &[192, 0, 2, 254], &vec![0; padding]].concat();
     let mut frame = ethernet(ARP, &payload);
     frame[..6].fill(0xff);
     frame
@@ -124,7 +125,8 @@ fn segment(protocol: u8, mark: u8, len: usize, addresses: &[u8]) -> Vec<u8> {
 
 /// RFC 1071.
 fn checksum(bytes: &[u8]) -> [u8; 2] {
-    let words = bytes.chunks(2).map(|two| u32::from(two[0]) << 8 | two.get(1).map_or(0, |&low| u32::from(low)));
+    let words =
+        bytes.chunks(2).map(|two| u32::from(two[0]) << 8 | two.get(1).map_or(0, |&low| u32::from(low)));
     let mut sum: u32 = words.sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);

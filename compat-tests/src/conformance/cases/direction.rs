@@ -79,23 +79,33 @@ fn ways() -> Vec<Case> {
             s.send(&bpf, 2)?;
             s.read(&bpf, per("", "", "nothing", "", "EAGAIN"))
         }),
-        Case::new("direction::buffered_stay", "What is buffered stays when the direction changes", RULE, |s| {
-            let bpf = s.tap()?;
-            s.send(&bpf, 1)?;
-            s.request(&bpf, Request::SDirection(IN.of(s.system())), "ok")?;
-            s.send(&bpf, 2)?;
-            s.receive(3)?;
-            s.read(&bpf, "1 3")
-        }),
-        Case::new("direction::before_the_interface", "A direction set before the interface counts", RULE, |s| {
-            let bpf = s.open()?;
-            s.request(&bpf, Request::SDirection(IN.of(s.system())), "ok")?;
-            s.attach(&bpf)?;
-            s.nonblocking(&bpf, true)?;
-            s.send(&bpf, 1)?;
-            s.receive(2)?;
-            s.read(&bpf, "2")
-        }),
+        Case::new(
+            "direction::buffered_stay",
+            "What is buffered stays when the direction changes",
+            RULE,
+            |s| {
+                let bpf = s.tap()?;
+                s.send(&bpf, 1)?;
+                s.request(&bpf, Request::SDirection(IN.of(s.system())), "ok")?;
+                s.send(&bpf, 2)?;
+                s.receive(3)?;
+                s.read(&bpf, "1 3")
+            },
+        ),
+        Case::new(
+            "direction::before_the_interface",
+            "A direction set before the interface counts",
+            RULE,
+            |s| {
+                let bpf = s.open()?;
+                s.request(&bpf, Request::SDirection(IN.of(s.system())), "ok")?;
+                s.attach(&bpf)?;
+                s.nonblocking(&bpf, true)?;
+                s.send(&bpf, 1)?;
+                s.receive(2)?;
+                s.read(&bpf, "2")
+            },
+        ),
         Case::new("direction::is_its_own", "Each descriptor has its own direction", RULE, |s| {
             let (one, other) = (s.tap()?, s.tap()?);
             s.request(&one, Request::SDirection(IN.of(s.system())), "ok")?;
@@ -153,12 +163,17 @@ fn promiscuous() -> Vec<Case> {
             s.read(&bpf, "2")
         })
         .with_address_filter(),
-        Case::new("promiscuous::seen_by_others", "They are then seen by other descriptors, too", PROMISC, |s| {
-            let (one, other) = (s.tap()?, s.tap()?);
-            s.request(&one, Request::Promisc, "ok")?;
-            foreign(s, 1)?;
-            s.read(&other, "1")
-        })
+        Case::new(
+            "promiscuous::seen_by_others",
+            "They are then seen by other descriptors, too",
+            PROMISC,
+            |s| {
+                let (one, other) = (s.tap()?, s.tap()?);
+                s.request(&one, Request::Promisc, "ok")?;
+                foreign(s, 1)?;
+                s.read(&other, "1")
+            },
+        )
         .with_address_filter(),
         Case::new("promiscuous::the_interface_is", "The interface becomes promiscuous", PROMISC, |s| {
             let bpf = s.tap()?;
@@ -166,13 +181,18 @@ fn promiscuous() -> Vec<Case> {
             s.request(&bpf, Request::Promisc, "ok")?;
             s.promiscuous("promiscuous")
         }),
-        Case::new("promiscuous::until_close", "Until the descriptor is closed", "bpf(4), BIOCPROMISC; sys/net/bpf.c, bpf_detachd", |s| {
-            let bpf = s.tap()?;
-            s.request(&bpf, Request::Promisc, "ok")?;
-            s.request(&bpf, Request::Promisc, "ok")?;
-            drop(bpf);
-            s.promiscuous("not promiscuous")
-        }),
+        Case::new(
+            "promiscuous::until_close",
+            "Until the descriptor is closed",
+            "bpf(4), BIOCPROMISC; sys/net/bpf.c, bpf_detachd",
+            |s| {
+                let bpf = s.tap()?;
+                s.request(&bpf, Request::Promisc, "ok")?;
+                s.request(&bpf, Request::Promisc, "ok")?;
+                drop(bpf);
+                s.promiscuous("not promiscuous")
+            },
+        ),
         Case::new("promiscuous::of_two", "Or the last of those that asked for it", PROMISC, |s| {
             let (one, other) = (s.tap()?, s.tap()?);
             s.request(&one, Request::Promisc, "ok")?;
@@ -182,13 +202,18 @@ fn promiscuous() -> Vec<Case> {
             drop(other);
             s.promiscuous("not promiscuous")
         }),
-        Case::new("promiscuous::until_another_interface", "Or moves to another interface", "sys/net/bpf.c, bpf_setif and bpf_detachd", |s| {
-            let bpf = s.tap()?;
-            s.request(&bpf, Request::Promisc, "ok")?;
-            let other = s.stage().other_interface().to_owned();
-            s.request(&bpf, set_if(&other), "ok")?;
-            s.promiscuous("not promiscuous")
-        }),
+        Case::new(
+            "promiscuous::until_another_interface",
+            "Or moves to another interface",
+            "sys/net/bpf.c, bpf_setif and bpf_detachd",
+            |s| {
+                let bpf = s.tap()?;
+                s.request(&bpf, Request::Promisc, "ok")?;
+                let other = s.stage().other_interface().to_owned();
+                s.request(&bpf, set_if(&other), "ok")?;
+                s.promiscuous("not promiscuous")
+            },
+        ),
     ]
 }
 
@@ -216,7 +241,8 @@ fn on_loopback() -> Vec<Case> {
                 s.happen(Event::Loopback(b"payload".to_vec()))?;
                 let records = s.records(&bpf)?;
                 let family = records.first().and_then(|record| record.data.get(..4)?.try_into().ok());
-                let host = per("host order 2", "host order 2", "network order 2", "host order 2", "host order 2");
+                let host =
+                    per("host order 2", "host order 2", "network order 2", "host order 2", "host order 2");
                 let seen = match family {
                     Some(family) if u32::from_ne_bytes(family) == 2 => "host order 2".to_owned(),
                     Some(family) if u32::from_be_bytes(family) == 2 => "network order 2".to_owned(),
@@ -225,18 +251,25 @@ fn on_loopback() -> Vec<Case> {
                 s.check("the family word", host, seen)
             },
         ),
-        Case::new("loopback::header_length", "bh_hdrlen aligns the packet behind the family", "sys/net/bpf.c, bpf_hdrlen", |s| {
-            let bpf = loopback(s)?;
-            s.happen(Event::Loopback(b"payload".to_vec()))?;
-            let seen: Vec<_> = s.records(&bpf)?.iter().map(|record| record.hdrlen.to_string()).collect();
-            s.check("bh_hdrlen", per("28", "36", "24", "36", "20"), seen.join(" "))
-        }),
+        Case::new(
+            "loopback::header_length",
+            "bh_hdrlen aligns the packet behind the family",
+            "sys/net/bpf.c, bpf_hdrlen",
+            |s| {
+                let bpf = loopback(s)?;
+                s.happen(Event::Loopback(b"payload".to_vec()))?;
+                let seen: Vec<_> = s.records(&bpf)?.iter().map(|record| record.hdrlen.to_string()).collect();
+                s.check("bh_hdrlen", per("28", "36", "24", "36", "20"), seen.join(" "))
+            },
+        ),
         Case::new("loopback::packet", "Behind the family is the IP packet", LOOPBACK, |s| {
             let bpf = loopback(s)?;
             s.happen(Event::Loopback(b"payload".to_vec()))?;
             let records = s.records(&bpf)?;
             let whole = records.first().is_some_and(|record| {
-                record.data.len() == 4 + 28 + 7 && record.data.get(4) == Some(&0x45) && record.data.ends_with(b"payload")
+                record.data.len() == 4 + 28 + 7
+                    && record.data.get(4) == Some(&0x45)
+                    && record.data.ends_with(b"payload")
             });
             s.check("the packet", "the datagram", if whole { "the datagram" } else { "another" })
         }),
@@ -263,10 +296,15 @@ fn on_loopback() -> Vec<Case> {
                 s.check("the packet is", per(seen_so, not, not, seen_so, not), seen)
             },
         ),
-        Case::new("loopback::no_link_level_address", "There is no SIOCGIFADDR of it", "sys/net/bpf.c, bpfioctl; if_loop.c, loioctl", |s| {
-            let bpf = loopback(s)?;
-            s.request(&bpf, Request::GIfAddr, "EINVAL")
-        }),
+        Case::new(
+            "loopback::no_link_level_address",
+            "There is no SIOCGIFADDR of it",
+            "sys/net/bpf.c, bpfioctl; if_loop.c, loioctl",
+            |s| {
+                let bpf = loopback(s)?;
+                s.request(&bpf, Request::GIfAddr, "EINVAL")
+            },
+        ),
         Case::new("loopback::nothing_at_first", "Nothing is there by itself", LOOPBACK, |s| {
             let bpf = loopback(s)?;
             s.read(&bpf, EMPTY)

@@ -117,14 +117,19 @@ fn setting() -> Vec<Case> {
             s.receive(2)?;
             s.read(&bpf, "2")
         }),
-        Case::new("filter::invalid_keeps_the_old", "A program that is refused leaves the old one", SETF, |s| {
-            let bpf = s.tap()?;
-            s.filter(&bpf, &only_number(2))?;
-            s.receive(2)?;
-            s.request(&bpf, set_f(&[Insn::stmt(0x00, 0)]), "EINVAL")?;
-            s.receive_all([1, 2])?;
-            s.read(&bpf, "2 2")
-        }),
+        Case::new(
+            "filter::invalid_keeps_the_old",
+            "A program that is refused leaves the old one",
+            SETF,
+            |s| {
+                let bpf = s.tap()?;
+                s.filter(&bpf, &only_number(2))?;
+                s.receive(2)?;
+                s.request(&bpf, set_f(&[Insn::stmt(0x00, 0)]), "EINVAL")?;
+                s.receive_all([1, 2])?;
+                s.read(&bpf, "2 2")
+            },
+        ),
         Case::new("filter::replaced", "A new filter takes the old one's place at once", SETF, |s| {
             let bpf = s.tap()?;
             s.filter(&bpf, &only_number(1))?;
@@ -174,7 +179,10 @@ fn setting() -> Vec<Case> {
                 s.receive_all([1, 2])?;
                 s.request(&bpf, Request::SetWf(FilterSource::new(&ret(60))), "ok")?;
                 s.read(&bpf, per("1 2", "EAGAIN", "nothing", "EAGAIN", ""))?;
-                s.stats(&bpf, per("recv 2 drop 0", "recv 0 drop 0 capt 0", "recv 0 drop 0", "recv 0 drop 0", ""))
+                s.stats(
+                    &bpf,
+                    per("recv 2 drop 0", "recv 0 drop 0 capt 0", "recv 0 drop 0", "recv 0 drop 0", ""),
+                )
             },
         ),
     ]
@@ -187,12 +195,17 @@ fn counting() -> Vec<Case> {
             s.receive_all([1, 2, 3])?;
             s.stats(&bpf, counts!(3, 0, 3))
         }),
-        Case::new("counters::before_the_filter", "Packets are counted before the filter judges them", STATS, |s| {
-            let bpf = s.tap()?;
-            s.filter(&bpf, &only_number(2))?;
-            s.receive_all([1, 2, 3])?;
-            s.stats(&bpf, counts!(3, 0, 1))
-        }),
+        Case::new(
+            "counters::before_the_filter",
+            "Packets are counted before the filter judges them",
+            STATS,
+            |s| {
+                let bpf = s.tap()?;
+                s.filter(&bpf, &only_number(2))?;
+                s.receive_all([1, 2, 3])?;
+                s.stats(&bpf, counts!(3, 0, 1))
+            },
+        ),
         Case::new("counters::rejected_only", "Also those of a filter that rejects all", STATS, |s| {
             let bpf = s.tap()?;
             s.filter(&bpf, &ret(0))?;
@@ -202,17 +215,28 @@ fn counting() -> Vec<Case> {
         Case::new("counters::dropped", "Packets without room are counted as dropped", STATS, |s| {
             let bpf = s.tap()?;
             s.receive_all(1..=20)?;
-            let dropped = per("recv 20 drop 10", "recv 20 drop 10 capt 20", "recv 20 drop 10", "recv 20 drop 10", "recv 20 drop 8");
+            let dropped = per(
+                "recv 20 drop 10",
+                "recv 20 drop 10 capt 20",
+                "recv 20 drop 10",
+                "recv 20 drop 10",
+                "recv 20 drop 8",
+            );
             s.stats(&bpf, dropped)
         }),
-        Case::new("counters::rejected_is_not_dropped", "What the filter rejects is not dropped", STATS, |s| {
-            let bpf = s.tap()?;
-            s.receive_all(1..=12)?;
-            s.request(&bpf, Request::Flush, "ok")?;
-            s.filter(&bpf, &only_number(1))?;
-            s.receive_all(2..=13)?;
-            s.stats(&bpf, counts!(12, 0, 0))
-        }),
+        Case::new(
+            "counters::rejected_is_not_dropped",
+            "What the filter rejects is not dropped",
+            STATS,
+            |s| {
+                let bpf = s.tap()?;
+                s.receive_all(1..=12)?;
+                s.request(&bpf, Request::Flush, "ok")?;
+                s.filter(&bpf, &only_number(1))?;
+                s.receive_all(2..=13)?;
+                s.stats(&bpf, counts!(12, 0, 0))
+            },
+        ),
         Case::new("counters::sent", "Written frames are counted, too", STATS, |s| {
             let bpf = s.tap()?;
             s.send(&bpf, 1)?;
@@ -231,12 +255,17 @@ fn counting() -> Vec<Case> {
             s.read(&bpf, "1")?;
             s.stats(&bpf, counts!(1, 0, 1))
         }),
-        Case::new("counters::flush_zeroes", "BIOCFLUSH zeroes them", "bpf(4), BIOCFLUSH; sys/net/bpf.c, reset_d", |s| {
-            let bpf = s.tap()?;
-            s.receive_all(1..=20)?;
-            s.request(&bpf, Request::Flush, "ok")?;
-            s.stats(&bpf, counts!(0, 0, 0))
-        }),
+        Case::new(
+            "counters::flush_zeroes",
+            "BIOCFLUSH zeroes them",
+            "bpf(4), BIOCFLUSH; sys/net/bpf.c, reset_d",
+            |s| {
+                let bpf = s.tap()?;
+                s.receive_all(1..=20)?;
+                s.request(&bpf, Request::Flush, "ok")?;
+                s.stats(&bpf, counts!(0, 0, 0))
+            },
+        ),
         Case::new("counters::setf_zeroes", "BIOCSETF zeroes them", SETF, |s| {
             let bpf = s.tap()?;
             s.receive_all([1, 2])?;
@@ -269,7 +298,13 @@ fn counting() -> Vec<Case> {
                 s.request(&bpf, Request::SDirection(per(0, 0, 2, 0, 1).of(s.system())), "ok")?;
                 s.receive(1)?;
                 s.send(&bpf, 2)?;
-                let expected = per("recv 1 drop 0", "recv 1 drop 0 capt 1", "recv 2 drop 0", "recv 1 drop 0", "recv 1 drop 0");
+                let expected = per(
+                    "recv 1 drop 0",
+                    "recv 1 drop 0 capt 1",
+                    "recv 2 drop 0",
+                    "recv 1 drop 0",
+                    "recv 1 drop 0",
+                );
                 s.stats(&bpf, expected)
             },
         ),

@@ -47,7 +47,8 @@ fn needs_interface(what: &str, name: &str, request: Request) -> Case {
 }
 
 fn buffer_length() -> Vec<Case> {
-    let rule = "bpf(4), BIOCSBLEN; sys/net/bpf.c, bpfioctl (FreeBSD: sys/net/bpf_buffer.c, bpf_buffer_ioctl_sblen)";
+    let rule =
+        "bpf(4), BIOCSBLEN; sys/net/bpf.c, bpfioctl (FreeBSD: sys/net/bpf_buffer.c, bpf_buffer_ioctl_sblen)";
     let sblen = Request::SBlen;
     let row = |what: &str, title: &str, ask: u32, get: Per<&'static str>| {
         let asked_again = (Request::GBlen, get);
@@ -107,7 +108,8 @@ fn buffer_length() -> Vec<Case> {
 }
 
 fn timeouts() -> Vec<Case> {
-    let check = "bpf(4), BIOCSRTIMEOUT; sys/net/bpf.c, bpfioctl (NetBSD 7: no check; OpenBSD: bpf_set_rtimeout)";
+    let check =
+        "bpf(4), BIOCSRTIMEOUT; sys/net/bpf.c, bpfioctl (NetBSD 7: no check; OpenBSD: bpf_set_rtimeout)";
     let refused = |what: &str, title: &str, sec: i64, usec: i64, said: Per<&'static str>| {
         fresh(what, title, check, vec![(timeout(sec, usec), said)])
     };
@@ -365,14 +367,20 @@ fn interface() -> Vec<Case> {
         ),
         Case::new("ioctl::getif", "BIOCGETIF names the interface", "bpf(4), BIOCGETIF", |s| {
             let bpf = s.tap()?;
-            let seen = if matches!(s.ask(&bpf, Request::GetIf)?, Response::Name(name) if name == s.stage().interface()) {
+            let seen = if matches!(s.ask(&bpf, Request::GetIf)?, Response::Name(name) if name == s.stage().interface())
+            {
                 "the same name"
             } else {
                 "another name"
             };
             s.check("BIOCGETIF", "the same name", seen)
         }),
-        fresh("setif_unknown", "An unknown interface is ENXIO", setif, vec![(set_if("nosuch0"), "ENXIO".into())]),
+        fresh(
+            "setif_unknown",
+            "An unknown interface is ENXIO",
+            setif,
+            vec![(set_if("nosuch0"), "ENXIO".into())],
+        ),
         fresh("setif_empty", "No name is ENXIO", setif, vec![(set_if(""), "ENXIO".into())]),
         fresh(
             "setif_longest_name",
@@ -411,7 +419,16 @@ fn interface() -> Vec<Case> {
                 let bpf = s.tap()?;
                 s.receive_all([1, 2])?;
                 s.attach(&bpf)?;
-                s.stats(&bpf, per("recv 0 drop 0", "recv 0 drop 0 capt 0", "recv 0 drop 0", "recv 0 drop 0", "recv 0 drop 0"))?;
+                s.stats(
+                    &bpf,
+                    per(
+                        "recv 0 drop 0",
+                        "recv 0 drop 0 capt 0",
+                        "recv 0 drop 0",
+                        "recv 0 drop 0",
+                        "recv 0 drop 0",
+                    ),
+                )?;
                 s.request(&bpf, Request::FionRead, "0")?;
                 s.receive(3)?;
                 s.read(&bpf, "3")
@@ -427,8 +444,7 @@ fn interface() -> Vec<Case> {
                 let other = s.stage().other_interface().to_owned();
                 s.request(&bpf, set_if(&other), "ok")?;
                 s.read(&bpf, per("EAGAIN", "EAGAIN", "nothing", "EAGAIN", "EAGAIN"))?;
-                // what comes from there is seen as it goes out
-                s.receive(2)?;
+                s.send(&bpf, 2)?;
                 s.read(&bpf, "2")
             },
         ),
@@ -446,7 +462,12 @@ fn interface() -> Vec<Case> {
                 s.read(&bpf, "2")
             },
         ),
-        attached("ethernet_is_1", "Ethernet's link type is 1", "net/dlt.h, DLT_EN10MB", vec![(Request::GDlt, "1".into())]),
+        attached(
+            "ethernet_is_1",
+            "Ethernet's link type is 1",
+            "net/dlt.h, DLT_EN10MB",
+            vec![(Request::GDlt, "1".into())],
+        ),
         attached(
             "dlt_list",
             "The list of link types has the present one; a null list gives their number",
@@ -496,7 +517,8 @@ fn interface() -> Vec<Case> {
 }
 
 fn unknown() -> Vec<Case> {
-    let absent = "sys/net/bpf.h: the system has no such request; sys/net/bpf.c, bpfioctl: default EINVAL, not ENOTTY";
+    let absent =
+        "sys/net/bpf.h: the system has no such request; sys/net/bpf.c, bpfioctl: default EINVAL, not ENOTTY";
     let row = |what: &str, name: &str, request: Request, said: Per<&'static str>| {
         let title = format!("{name} is EINVAL where there is no such request");
         fresh(&format!("absent_{what}"), &title, absent, vec![(request, said)])
@@ -516,7 +538,12 @@ fn unknown() -> Vec<Case> {
             per("ok", "EINVAL", "EINVAL", "EINVAL", "ok"),
         ),
         row("getfeedback", "BIOCGFEEDBACK", Request::GFeedback, per("EINVAL", "0", "EINVAL", "0", "EINVAL")),
-        row("gseesent", "BIOCGSEESENT beside BIOCGDIRECTION", Request::GSeeSent, per("EINVAL", "EINVAL", "EINVAL", "EINVAL", "1")),
+        row(
+            "gseesent",
+            "BIOCGSEESENT beside BIOCGDIRECTION",
+            Request::GSeeSent,
+            per("EINVAL", "EINVAL", "EINVAL", "EINVAL", "1"),
+        ),
     ]
 }
 

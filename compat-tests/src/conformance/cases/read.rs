@@ -23,13 +23,18 @@ fn timeout(ms: i64) -> Request {
 }
 
 fn sized(what: &str, title: &str, length: usize) -> Case {
-    Case::new(format!("read::{what}"), title, "bpf(4), BIOCGBLEN: read(2) must use this size; sys/net/bpf.c, bpfread", move |s| {
-        let bpf = s.tap()?;
-        s.receive(1)?;
-        s.read_sized(&bpf, length, "EINVAL")?;
-        // nothing is lost by it
-        s.read(&bpf, "1")
-    })
+    Case::new(
+        format!("read::{what}"),
+        title,
+        "bpf(4), BIOCGBLEN: read(2) must use this size; sys/net/bpf.c, bpfread",
+        move |s| {
+            let bpf = s.tap()?;
+            s.receive(1)?;
+            s.read_sized(&bpf, length, "EINVAL")?;
+            // nothing is lost by it
+            s.read(&bpf, "1")
+        },
+    )
 }
 
 fn lengths() -> Vec<Case> {
@@ -204,24 +209,34 @@ fn buffers() -> Vec<Case> {
                 s.read(&bpf, "13 14")
             },
         ),
-        Case::new("read::flush", "BIOCFLUSH drops both buffers", "bpf(4), BIOCFLUSH; sys/net/bpf.c, reset_d", |s| {
-            let bpf = s.tap()?;
-            s.receive_all(1..=8)?;
-            s.request(&bpf, Request::Flush, "ok")?;
-            s.read(&bpf, EMPTY)?;
-            s.receive(9)?;
-            s.read(&bpf, "9")
-        }),
+        Case::new(
+            "read::flush",
+            "BIOCFLUSH drops both buffers",
+            "bpf(4), BIOCFLUSH; sys/net/bpf.c, reset_d",
+            |s| {
+                let bpf = s.tap()?;
+                s.receive_all(1..=8)?;
+                s.request(&bpf, Request::Flush, "ok")?;
+                s.read(&bpf, EMPTY)?;
+                s.receive(9)?;
+                s.read(&bpf, "9")
+            },
+        ),
     ]
 }
 
 fn waiting() -> Vec<Case> {
     vec![
-        Case::new("read::timeout_with_nothing", "A read that times out with nothing there gives 0 bytes", "bpf(4), BIOCSRTIMEOUT; sys/net/bpf.c, bpfread", |s| {
-            let bpf = s.blocking_tap()?;
-            s.request(&bpf, timeout(60), "ok")?;
-            s.takes("the read", 60, 70, |s| s.read(&bpf, "nothing"))
-        }),
+        Case::new(
+            "read::timeout_with_nothing",
+            "A read that times out with nothing there gives 0 bytes",
+            "bpf(4), BIOCSRTIMEOUT; sys/net/bpf.c, bpfread",
+            |s| {
+                let bpf = s.blocking_tap()?;
+                s.request(&bpf, timeout(60), "ok")?;
+                s.takes("the read", 60, 70, |s| s.read(&bpf, "nothing"))
+            },
+        ),
         Case::new(
             "read::timeout_with_something",
             "A read waits the whole time-out, and then gives what is stored",

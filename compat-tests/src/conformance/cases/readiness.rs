@@ -36,15 +36,25 @@ pub fn cases() -> Vec<Case> {
             let bpf = s.tap()?;
             s.poll(&bpf, Interest::READ, "nothing")
         }),
-        Case::new("ready::writable", "A descriptor can always be written; OpenBSD and DragonFly never say so", POLL, |s| {
-            let bpf = s.tap()?;
-            s.poll(&bpf, WRITE, per("write", "write", "nothing", "nothing", "write"))
-        }),
-        Case::new("ready::stored_is_not_enough", "What is stored does not count before the buffer is full", POLL, |s| {
-            let bpf = s.tap()?;
-            s.receive_all([1, 2])?;
-            s.poll(&bpf, Interest::READ, "nothing")
-        }),
+        Case::new(
+            "ready::writable",
+            "A descriptor can always be written; OpenBSD and DragonFly never say so",
+            POLL,
+            |s| {
+                let bpf = s.tap()?;
+                s.poll(&bpf, WRITE, per("write", "write", "nothing", "nothing", "write"))
+            },
+        ),
+        Case::new(
+            "ready::stored_is_not_enough",
+            "What is stored does not count before the buffer is full",
+            POLL,
+            |s| {
+                let bpf = s.tap()?;
+                s.receive_all([1, 2])?;
+                s.poll(&bpf, Interest::READ, "nothing")
+            },
+        ),
         Case::new("ready::full_buffer", "A full buffer counts", POLL, |s| {
             let bpf = s.tap()?;
             s.receive_all(1..=7)?;
@@ -57,21 +67,31 @@ pub fn cases() -> Vec<Case> {
             s.read(&bpf, per("1 2 3 4 5", "1 2 3 4 5", "1 2 3 4 5", "1 2 3 4 5", "1 2 3 4 5 6"))?;
             s.poll(&bpf, Interest::READ, "nothing")
         }),
-        Case::new("ready::immediate", "In immediate mode one packet is enough", "bpf(4), BIOCIMMEDIATE; sys/net/bpf.c, bpf_ready", |s| {
-            let bpf = s.tap()?;
-            s.request(&bpf, Request::Immediate(1), "ok")?;
-            s.poll(&bpf, Interest::READ, "nothing")?;
-            s.receive(1)?;
-            s.poll(&bpf, Interest::READ, "read")?;
-            s.read(&bpf, "1")?;
-            s.poll(&bpf, Interest::READ, "nothing")
-        }),
-        Case::new("ready::immediate_afterwards", "One that was there before it was switched on, too", POLL, |s| {
-            let bpf = s.tap()?;
-            s.receive(1)?;
-            s.request(&bpf, Request::Immediate(1), "ok")?;
-            s.poll(&bpf, Interest::READ, "read")
-        }),
+        Case::new(
+            "ready::immediate",
+            "In immediate mode one packet is enough",
+            "bpf(4), BIOCIMMEDIATE; sys/net/bpf.c, bpf_ready",
+            |s| {
+                let bpf = s.tap()?;
+                s.request(&bpf, Request::Immediate(1), "ok")?;
+                s.poll(&bpf, Interest::READ, "nothing")?;
+                s.receive(1)?;
+                s.poll(&bpf, Interest::READ, "read")?;
+                s.read(&bpf, "1")?;
+                s.poll(&bpf, Interest::READ, "nothing")
+            },
+        ),
+        Case::new(
+            "ready::immediate_afterwards",
+            "One that was there before it was switched on, too",
+            POLL,
+            |s| {
+                let bpf = s.tap()?;
+                s.receive(1)?;
+                s.request(&bpf, Request::Immediate(1), "ok")?;
+                s.poll(&bpf, Interest::READ, "read")
+            },
+        ),
         Case::new("ready::immediate_wakes", "A packet ends a poll in immediate mode", POLL, |s| {
             let bpf = s.tap()?;
             s.request(&bpf, Request::Immediate(1), "ok")?;
@@ -88,24 +108,34 @@ pub fn cases() -> Vec<Case> {
             let bpf = s.tap()?;
             s.takes("the poll", 50, 60, |s| s.poll_for(&bpf, Interest::READ, 50, "nothing"))
         }),
-        Case::new("ready::timer_with_data", "A poll starts the read time-out; what is stored when it ends counts", POLL, |s| {
-            let bpf = s.tap()?;
-            s.request(&bpf, timeout(50), "ok")?;
-            s.receive(1)?;
-            let least = per(50, 50, 200, 50, 50).of(s.system());
-            s.takes("the poll", least, least + 10, |s| {
-                s.poll_for(&bpf, Interest::READ, 200, WHERE_POLL_STARTS_A_TIMER)
-            })
-        }),
-        Case::new("ready::timer_without_data", "Nothing there when it ends: the next packet ends the poll", POLL, |s| {
-            let bpf = s.tap()?;
-            s.request(&bpf, timeout(30), "ok")?;
-            s.after(80, Event::Receive(frame(60, 1)));
-            let least = per(80, 80, 200, 80, 80).of(s.system());
-            s.takes("the poll", least, least + 10, |s| {
-                s.poll_for(&bpf, Interest::READ, 200, WHERE_POLL_STARTS_A_TIMER)
-            })
-        }),
+        Case::new(
+            "ready::timer_with_data",
+            "A poll starts the read time-out; what is stored when it ends counts",
+            POLL,
+            |s| {
+                let bpf = s.tap()?;
+                s.request(&bpf, timeout(50), "ok")?;
+                s.receive(1)?;
+                let least = per(50, 50, 200, 50, 50).of(s.system());
+                s.takes("the poll", least, least + 10, |s| {
+                    s.poll_for(&bpf, Interest::READ, 200, WHERE_POLL_STARTS_A_TIMER)
+                })
+            },
+        ),
+        Case::new(
+            "ready::timer_without_data",
+            "Nothing there when it ends: the next packet ends the poll",
+            POLL,
+            |s| {
+                let bpf = s.tap()?;
+                s.request(&bpf, timeout(30), "ok")?;
+                s.after(80, Event::Receive(frame(60, 1)));
+                let least = per(80, 80, 200, 80, 80).of(s.system());
+                s.takes("the poll", least, least + 10, |s| {
+                    s.poll_for(&bpf, Interest::READ, 200, WHERE_POLL_STARTS_A_TIMER)
+                })
+            },
+        ),
         Case::new("ready::timer_stays_run_out", "After it a poll says so at once", POLL, |s| {
             let bpf = s.tap()?;
             s.request(&bpf, timeout(30), "ok")?;
@@ -113,23 +143,33 @@ pub fn cases() -> Vec<Case> {
             s.poll_for(&bpf, Interest::READ, 100, WHERE_POLL_STARTS_A_TIMER)?;
             s.poll(&bpf, Interest::READ, WHERE_POLL_STARTS_A_TIMER)
         }),
-        Case::new("ready::a_request_ends_the_timer", "Until a request is made", "sys/net/bpf.c, bpfioctl: callout_stop, bd_state = BPF_IDLE", |s| {
-            let bpf = s.tap()?;
-            s.request(&bpf, timeout(30), "ok")?;
-            s.receive(1)?;
-            s.poll_for(&bpf, Interest::READ, 100, WHERE_POLL_STARTS_A_TIMER)?;
-            s.request(&bpf, Request::GHdrCmplt, "0")?;
-            s.poll(&bpf, Interest::READ, "nothing")
-        }),
-        Case::new("ready::a_read_ends_the_timer", "Or a read", "sys/net/bpf.c, bpfread: bd_state = BPF_IDLE", |s| {
-            let bpf = s.tap()?;
-            s.request(&bpf, timeout(30), "ok")?;
-            s.receive(1)?;
-            s.poll_for(&bpf, Interest::READ, 100, WHERE_POLL_STARTS_A_TIMER)?;
-            s.read(&bpf, "1")?;
-            s.receive(2)?;
-            s.poll(&bpf, Interest::READ, "nothing")
-        }),
+        Case::new(
+            "ready::a_request_ends_the_timer",
+            "Until a request is made",
+            "sys/net/bpf.c, bpfioctl: callout_stop, bd_state = BPF_IDLE",
+            |s| {
+                let bpf = s.tap()?;
+                s.request(&bpf, timeout(30), "ok")?;
+                s.receive(1)?;
+                s.poll_for(&bpf, Interest::READ, 100, WHERE_POLL_STARTS_A_TIMER)?;
+                s.request(&bpf, Request::GHdrCmplt, "0")?;
+                s.poll(&bpf, Interest::READ, "nothing")
+            },
+        ),
+        Case::new(
+            "ready::a_read_ends_the_timer",
+            "Or a read",
+            "sys/net/bpf.c, bpfread: bd_state = BPF_IDLE",
+            |s| {
+                let bpf = s.tap()?;
+                s.request(&bpf, timeout(30), "ok")?;
+                s.receive(1)?;
+                s.poll_for(&bpf, Interest::READ, 100, WHERE_POLL_STARTS_A_TIMER)?;
+                s.read(&bpf, "1")?;
+                s.receive(2)?;
+                s.poll(&bpf, Interest::READ, "nothing")
+            },
+        ),
         Case::new("ready::does_not_take", "A poll takes nothing away", POLL, |s| {
             let bpf = s.tap()?;
             s.receive_all(1..=7)?;

@@ -69,7 +69,8 @@ pub fn cases() -> Vec<Case> {
         ),
         one("frame", "The frame follows the header as it was on the wire", HDR, |s, buffer| {
             let start = per(26, 34, 26, 34, 18).of(s.system());
-            let seen = if buffer.get(start..) == Some(&frame(60, 1)[..]) { "the frame" } else { "other bytes" };
+            let seen =
+                if buffer.get(start..) == Some(&frame(60, 1)[..]) { "the frame" } else { "other bytes" };
             s.check("behind the header", "the frame", seen)
         }),
         one(
@@ -153,8 +154,7 @@ pub fn cases() -> Vec<Case> {
                 s.filter(&bpf, &ret(20))?;
                 s.receive(1)?;
                 let records = s.records(&bpf)?;
-                let seen: Vec<_> =
-                    records.iter().map(|r| format!("{} of {}", r.caplen, r.datalen)).collect();
+                let seen: Vec<_> = records.iter().map(|r| format!("{} of {}", r.caplen, r.datalen)).collect();
                 s.check("captured", "20 of 60", seen.join(" "))?;
                 let kept = records.first().is_some_and(|record| record.data == frame(60, 1)[..20]);
                 s.check("the bytes", "the first 20", if kept { "the first 20" } else { "others" })
@@ -182,8 +182,7 @@ pub fn cases() -> Vec<Case> {
                 s.happen(Event::Receive(frame(1000, 1)))?;
                 let seen: Vec<_> =
                     s.records(&bpf)?.iter().map(|r| format!("{} of {}", r.caplen, r.datalen)).collect();
-                let expected =
-                    per("230 of 1000", "222 of 1000", "230 of 1000", "222 of 1000", "238 of 1000");
+                let expected = per("230 of 1000", "222 of 1000", "230 of 1000", "222 of 1000", "238 of 1000");
                 s.check("captured", expected, seen.join(" "))
             },
         ),
@@ -224,8 +223,11 @@ pub fn cases() -> Vec<Case> {
                 s.receive(1)?;
                 s.send(&bpf, 2)?;
                 // struct bpf_hdr: bh_ifidx u16 at 18, bh_flowid u16 at 20, bh_flags u8 at 22, bh_drops u8 at 23
-                let flags: Vec<_> =
-                    s.records(&bpf)?.iter().map(|r| r.rest.get(4).map_or(0, |flags| flags & 0x30).to_string()).collect();
+                let flags: Vec<_> = s
+                    .records(&bpf)?
+                    .iter()
+                    .map(|r| r.rest.get(4).map_or(0, |flags| flags & 0x30).to_string())
+                    .collect();
                 s.check("bh_flags", "16 32", flags.join(" "))
             },
         ),
@@ -250,7 +252,11 @@ pub fn cases() -> Vec<Case> {
                 let none = match s.system() {
                     System::FreeBsd | System::Linux => Request::STStamp(3),
                     System::MacOs => Request::SetFlag(Flag::NoTimestamp, 1),
-                    _ => return Err(super::Stop::Skip("only FreeBSD and macOS can leave time stamps out".into())),
+                    _ => {
+                        return Err(super::Stop::Skip(
+                            "only FreeBSD and macOS can leave time stamps out".into(),
+                        ));
+                    }
                 };
                 let bpf = s.tap()?;
                 s.request(&bpf, none, "ok")?;
@@ -260,7 +266,12 @@ pub fn cases() -> Vec<Case> {
             },
         ),
     ];
-    for (format, what, hdrlen) in [(0, "microseconds", "26"), (1, "nanoseconds", "26"), (2, "binary fractions", "26"), (0x201, "nanoseconds since boot", "26")] {
+    for (format, what, hdrlen) in [
+        (0, "microseconds", "26"),
+        (1, "nanoseconds", "26"),
+        (2, "binary fractions", "26"),
+        (0x201, "nanoseconds since boot", "26"),
+    ] {
         cases.push(Case::new(
             format!("record::freebsd_stamp_{format:x}"),
             format!("FreeBSD stamps packets in {what}"),
@@ -273,13 +284,20 @@ pub fn cases() -> Vec<Case> {
                 let records = s.records(&bpf)?;
                 let seen: Vec<_> = records.iter().map(|record| record.hdrlen.to_string()).collect();
                 s.check("bh_hdrlen", hdrlen, seen.join(" "))?;
-                let fraction = records.first().and_then(|r| r.stamp.get(8..16)?.try_into().ok()).map_or(0, u64::from_ne_bytes);
+                let fraction = records
+                    .first()
+                    .and_then(|r| r.stamp.get(8..16)?.try_into().ok())
+                    .map_or(0, u64::from_ne_bytes);
                 let bound = match format & 3 {
                     0 => 1_000_000,
                     1 => 1_000_000_000,
                     _ => u64::MAX,
                 };
-                s.check("the fraction", "within a second", if fraction < bound { "within a second" } else { "more" })
+                s.check(
+                    "the fraction",
+                    "within a second",
+                    if fraction < bound { "within a second" } else { "more" },
+                )
             },
         ));
     }

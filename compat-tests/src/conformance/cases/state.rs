@@ -68,17 +68,22 @@ fn locks() -> Vec<Case> {
         locked("immediate", Request::Immediate(1), all("ok"), "ok"),
         locked("lock", Request::Lock, all("ok"), "ok"),
         locked("fionread", Request::FionRead, all("0"), "0"),
-        Case::new("lock::reading_goes_on", "A locked descriptor reads, writes and polls as before", LOCK, |s| {
-            lockable(s)?;
-            let bpf = s.tap()?;
-            s.request(&bpf, Request::Immediate(1), "ok")?;
-            s.request(&bpf, Request::Lock, "ok")?;
-            s.receive(1)?;
-            s.poll(&bpf, Interest::READ, "read")?;
-            s.read(&bpf, "1")?;
-            s.write(&bpf, &frame(60, 2), "60")?;
-            s.far_end(1, "2")
-        }),
+        Case::new(
+            "lock::reading_goes_on",
+            "A locked descriptor reads, writes and polls as before",
+            LOCK,
+            |s| {
+                lockable(s)?;
+                let bpf = s.tap()?;
+                s.request(&bpf, Request::Immediate(1), "ok")?;
+                s.request(&bpf, Request::Lock, "ok")?;
+                s.receive(1)?;
+                s.poll(&bpf, Interest::READ, "read")?;
+                s.read(&bpf, "1")?;
+                s.write(&bpf, &frame(60, 2), "60")?;
+                s.far_end(1, "2")
+            },
+        ),
         Case::new("lock::filter_stays", "The filter that was set stays in force", LOCK, |s| {
             lockable(s)?;
             let bpf = s.tap()?;
@@ -98,24 +103,39 @@ fn locks() -> Vec<Case> {
 
 fn down() -> Vec<Case> {
     vec![
-        Case::new("state::setif_down", "An interface that is down can be attached to", "bpf(4), BIOCSETIF; sys/net/bpf.c, bpf_setif", |s| {
-            s.happen(Event::Up(false))?;
-            let bpf = s.tap()?;
-            s.request(&bpf, Request::GDlt, "1")
-        }),
-        Case::new("state::buffered_outlive_down", "What is buffered stays when the interface goes down", DOWN, |s| {
-            let bpf = s.tap()?;
-            s.receive(1)?;
-            s.happen(Event::Up(false))?;
-            s.read(&bpf, "1")?;
-            s.read(&bpf, EMPTY)
-        }),
-        Case::new("state::down_wakes_nobody", "A sleeping read does not notice that the interface goes down", DOWN, |s| {
-            let bpf = s.blocking_tap()?;
-            s.request(&bpf, Request::SRTimeout { sec: 0, usec: 80_000 }, "ok")?;
-            s.after(20, Event::Up(false));
-            s.takes("the read", 80, 90, |s| s.read(&bpf, "nothing"))
-        }),
+        Case::new(
+            "state::setif_down",
+            "An interface that is down can be attached to",
+            "bpf(4), BIOCSETIF; sys/net/bpf.c, bpf_setif",
+            |s| {
+                s.happen(Event::Up(false))?;
+                let bpf = s.tap()?;
+                s.request(&bpf, Request::GDlt, "1")
+            },
+        ),
+        Case::new(
+            "state::buffered_outlive_down",
+            "What is buffered stays when the interface goes down",
+            DOWN,
+            |s| {
+                let bpf = s.tap()?;
+                s.receive(1)?;
+                s.happen(Event::Up(false))?;
+                s.read(&bpf, "1")?;
+                s.read(&bpf, EMPTY)
+            },
+        ),
+        Case::new(
+            "state::down_wakes_nobody",
+            "A sleeping read does not notice that the interface goes down",
+            DOWN,
+            |s| {
+                let bpf = s.blocking_tap()?;
+                s.request(&bpf, Request::SRTimeout { sec: 0, usec: 80_000 }, "ok")?;
+                s.after(20, Event::Up(false));
+                s.takes("the read", 80, 90, |s| s.read(&bpf, "nothing"))
+            },
+        ),
         Case::new("state::up_again", "When it is up again packets are seen", DOWN, |s| {
             let bpf = s.tap()?;
             s.happen(Event::Up(false))?;
@@ -128,21 +148,31 @@ fn down() -> Vec<Case> {
 
 fn removed() -> Vec<Case> {
     vec![
-        Case::new("removed::read", "Reads of a removed interface: ENXIO, nothing special (NetBSD), EIO (OpenBSD)", REMOVED, |s| {
-            let bpf = s.tap()?;
-            s.happen(Event::Remove)?;
-            s.read(&bpf, per("ENXIO", "EAGAIN", "EIO", "ENXIO", "ENXIO"))
-        }),
+        Case::new(
+            "removed::read",
+            "Reads of a removed interface: ENXIO, nothing special (NetBSD), EIO (OpenBSD)",
+            REMOVED,
+            |s| {
+                let bpf = s.tap()?;
+                s.happen(Event::Remove)?;
+                s.read(&bpf, per("ENXIO", "EAGAIN", "EIO", "ENXIO", "ENXIO"))
+            },
+        ),
         Case::new("removed::write", "Writes: ENXIO, EIO on OpenBSD", REMOVED, |s| {
             let bpf = s.tap()?;
             s.happen(Event::Remove)?;
             s.write(&bpf, &frame(60, 1), per("ENXIO", "ENXIO", "EIO", "ENXIO", "ENXIO"))
         }),
-        Case::new("removed::getif", "There is no interface any more; OpenBSD's file is revoked", REMOVED, |s| {
-            let bpf = s.tap()?;
-            s.happen(Event::Remove)?;
-            s.request(&bpf, Request::GDlt, per("EINVAL", "EINVAL", "EBADF", "EINVAL", "EINVAL"))
-        }),
+        Case::new(
+            "removed::getif",
+            "There is no interface any more; OpenBSD's file is revoked",
+            REMOVED,
+            |s| {
+                let bpf = s.tap()?;
+                s.happen(Event::Remove)?;
+                s.request(&bpf, Request::GDlt, per("EINVAL", "EINVAL", "EBADF", "EINVAL", "EINVAL"))
+            },
+        ),
         Case::new("removed::poll", "poll(2): as without an interface; OpenBSD says HUP", REMOVED, |s| {
             let bpf = s.tap()?;
             s.happen(Event::Remove)?;
@@ -192,21 +222,31 @@ fn removed() -> Vec<Case> {
 fn several() -> Vec<Case> {
     let copies = "bpf(4), DESCRIPTION: each descriptor that accepts the packet receives its own copy";
     vec![
-        Case::new("several::each_gets_a_copy", "Each descriptor gets its own copy of a packet", copies, |s| {
-            let (one, other) = (s.tap()?, s.tap()?);
-            s.receive(1)?;
-            s.read(&one, "1")?;
-            s.read(&other, "1")?;
-            s.read(&one, EMPTY)
-        }),
-        Case::new("several::attached_later", "A descriptor sees no packet from before it was attached", copies, |s| {
-            let one = s.tap()?;
-            s.receive(1)?;
-            let other = s.tap()?;
-            s.receive(2)?;
-            s.read(&one, "1 2")?;
-            s.read(&other, "2")
-        }),
+        Case::new(
+            "several::each_gets_a_copy",
+            "Each descriptor gets its own copy of a packet",
+            copies,
+            |s| {
+                let (one, other) = (s.tap()?, s.tap()?);
+                s.receive(1)?;
+                s.read(&one, "1")?;
+                s.read(&other, "1")?;
+                s.read(&one, EMPTY)
+            },
+        ),
+        Case::new(
+            "several::attached_later",
+            "A descriptor sees no packet from before it was attached",
+            copies,
+            |s| {
+                let one = s.tap()?;
+                s.receive(1)?;
+                let other = s.tap()?;
+                s.receive(2)?;
+                s.read(&one, "1 2")?;
+                s.read(&other, "2")
+            },
+        ),
         Case::new("several::closing_one", "Closing one leaves the others alone", copies, |s| {
             let (one, other) = (s.tap()?, s.tap()?);
             s.receive(1)?;
@@ -214,21 +254,44 @@ fn several() -> Vec<Case> {
             s.receive(2)?;
             s.read(&other, "1 2")
         }),
-        Case::new("several::full_buffers_are_its_own", "One that is not read does not hinder another", copies, |s| {
-            let (idle, reader) = (s.tap()?, s.tap()?);
-            for number in 1..=20 {
-                s.receive(number)?;
-                s.read_raw(&reader, reader.length()).map_err(|errno| {
-                    Stop::Failed(crate::conformance::report::Check {
-                        step: "read".into(),
-                        expected: "a packet".into(),
-                        seen: errno.name().into(),
-                    })
-                })?;
-            }
-            s.stats(&reader, per("recv 20 drop 0", "recv 20 drop 0 capt 20", "recv 20 drop 0", "recv 20 drop 0", "recv 20 drop 0"))?;
-            s.stats(&idle, per("recv 20 drop 10", "recv 20 drop 10 capt 20", "recv 20 drop 10", "recv 20 drop 10", "recv 20 drop 8"))
-        }),
+        Case::new(
+            "several::full_buffers_are_its_own",
+            "One that is not read does not hinder another",
+            copies,
+            |s| {
+                let (idle, reader) = (s.tap()?, s.tap()?);
+                for number in 1..=20 {
+                    s.receive(number)?;
+                    s.read_raw(&reader, reader.length()).map_err(|errno| {
+                        Stop::Failed(crate::conformance::report::Check {
+                            step: "read".into(),
+                            expected: "a packet".into(),
+                            seen: errno.name().into(),
+                        })
+                    })?;
+                }
+                s.stats(
+                    &reader,
+                    per(
+                        "recv 20 drop 0",
+                        "recv 20 drop 0 capt 20",
+                        "recv 20 drop 0",
+                        "recv 20 drop 0",
+                        "recv 20 drop 0",
+                    ),
+                )?;
+                s.stats(
+                    &idle,
+                    per(
+                        "recv 20 drop 10",
+                        "recv 20 drop 10 capt 20",
+                        "recv 20 drop 10",
+                        "recv 20 drop 10",
+                        "recv 20 drop 8",
+                    ),
+                )
+            },
+        ),
         Case::new("several::twelve", "Twelve descriptors on one interface", copies, |s| {
             let mut taps = Vec::new();
             for _ in 0..12 {

@@ -34,7 +34,8 @@ fn sized(what: &str, title: &str, length: usize, expected: impl Into<Per<&'stati
 
 /// A case for systems that have BIOCSFEEDBACK: what a descriptor with this direction sees of its own frame.
 fn feedback(what: &str, title: &str, direction: u32, expected: Per<&'static str>) -> Case {
-    let rule = "FreeBSD bpf(4), BIOCFEEDBACK; NetBSD bpf(4), BIOCSFEEDBACK; sys/net/bpf.c, bpfwrite (M_PROMISC, mc)";
+    let rule =
+        "FreeBSD bpf(4), BIOCFEEDBACK; NetBSD bpf(4), BIOCSFEEDBACK; sys/net/bpf.c, bpfwrite (M_PROMISC, mc)";
     Case::new(format!("write::{what}"), title, rule, move |s| {
         if matches!(s.system(), System::OpenBsd | System::MacOs) {
             return Err(super::Stop::Skip("there is no such request".into()));
@@ -78,15 +79,10 @@ fn sizes() -> Vec<Case> {
             s.write(&bpf, &frame(614, 1), "614")?;
             s.write(&bpf, &frame(700, 2), "EMSGSIZE")
         }),
-        Case::new(
-            "write::without_interface",
-            "Without an interface a write is ENXIO",
-            WRITE,
-            |s| {
-                let bpf = s.open()?;
-                s.write(&bpf, &frame(60, 1), "ENXIO")
-            },
-        ),
+        Case::new("write::without_interface", "Without an interface a write is ENXIO", WRITE, |s| {
+            let bpf = s.open()?;
+            s.write(&bpf, &frame(60, 1), "ENXIO")
+        }),
         Case::new(
             "write::zero_bytes_without_interface",
             "The interface is looked for before the length",
@@ -150,12 +146,17 @@ fn source(s: &mut Scene, complete: u32, expected: &'static str) -> Result<(), su
 
 fn contents() -> Vec<Case> {
     vec![
-        Case::new("write::gives_the_length", "A write gives the frame's length, and the far end gets it", WRITE, |s| {
-            let bpf = s.tap()?;
-            s.write(&bpf, &frame(60, 1), "60")?;
-            s.write(&bpf, &frame(600, 2), "600")?;
-            s.far_end(2, "1 2")
-        }),
+        Case::new(
+            "write::gives_the_length",
+            "A write gives the frame's length, and the far end gets it",
+            WRITE,
+            |s| {
+                let bpf = s.tap()?;
+                s.write(&bpf, &frame(60, 1), "60")?;
+                s.write(&bpf, &frame(600, 2), "600")?;
+                s.far_end(2, "1 2")
+            },
+        ),
         Case::new(
             "write::source_is_filled_in",
             "The source address is the interface's unless the header is complete",

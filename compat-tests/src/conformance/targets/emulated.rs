@@ -240,7 +240,8 @@ impl Stage for Emulated {
 
     fn far_end(&self, _: usize) -> Result<Vec<Vec<u8>>, Trouble> {
         let mut frames = Vec::new();
-        if let Some(Ok(mut batch)) = lock(&self.turns.state).world.far_tap.as_mut().map(|tap| tap.try_batch()) {
+        if let Some(Ok(mut batch)) = lock(&self.turns.state).world.far_tap.as_mut().map(|tap| tap.try_batch())
+        {
             while let Some(packet) = batch.next() {
                 if packet.way == Way::In {
                     frames.push(packet.data.to_vec());
@@ -328,7 +329,8 @@ impl BpfFile for SimulatedFile {
     fn poll(&self, want: Interest, timeout: Option<Duration>) -> Result<Ready, Errno> {
         let deadline = timeout.map(|timeout| self.turns.clock.now() + timeout);
         loop {
-            let (ready, next, now) = self.file.with(|file, now| (file.poll(want, now), file.next_event(), now));
+            let (ready, next, now) =
+                self.file.with(|file, now| (file.poll(want, now), file.next_event(), now));
             if ready != Ready::default() || deadline.is_some_and(|deadline| deadline <= now) {
                 return Ok(ready);
             }

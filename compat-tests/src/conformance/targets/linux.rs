@@ -3,9 +3,11 @@
 //! The observed interface and its far end are a veth pair; where a case needs an address filter, the former is a bridge over
 //! it ([`crate::wire`]).
 
+use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,6 +20,8 @@ use bpfdev_backend_linux::{MonotonicClock, PacketSockets};
 use bpfdev_core::abi::Abi;
 use bpfdev_core::errno::Errno;
 use bpfdev_core::file::{Access, EmulatedFile};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 
 use super::{Available, Target, abi};
 use crate::conformance::report::TargetInfo;
@@ -45,10 +49,22 @@ pub fn here() -> Vec<Available> {
             Ok(Box::new(OnWire { system, device: None }))
         })
     });
+    // one daemon has the nodes of every system
+    let daemon: Rc<OnceCell<Arc<Served>>> = Rc::default();
     let on_device = System::ALL.into_iter().map(|system| {
+        let daemon = daemon.clone();
         Available::new(format!("device:{}", system.name()), move || {
-            let device = Some(Served::start(system)?);
-            Ok(Box::new(OnWire { system, device }))
+            let served = if system == System::NetBsd7 {
+                // a variant of NetBSD, which has no directory of its own
+                Arc::new(Served::start(system)?)
+            } else {
+                if daemon.get().is_none() {
+                    let served = Arc::new(Served::start(System::Linux)?);
+                    daemon.get_or_init(|| served);
+                }
+                daemon.get().cloned().context("the daemon")?
+            };
+            Ok(Box::new(OnWire { system, device: Some(served) }))
         })
     });
     over_sockets.chain(on_device).collect()
@@ -62,18 +78,23 @@ struct Served {
 
 impl Served {
     fn start(system: System) -> anyhow::Result<Served> {
+        hide_mounts()?;
         let directory = format!("bpfdev-conformance-{}-{}", std::process::id(), system.name());
         let mount = std::env::temp_dir().join(directory);
-        let mut arguments: Vec<OsString> = ["--no-link", "--abi", system.name(), "--mount"].map(OsString::from).into();
+        let mut arguments: Vec<OsString> =
+            ["--no-link", "--abi", system.name(), "--mount"].map(OsString::from).into();
         arguments.push(mount.clone().into());
         let daemon = Daemon::start(arguments).context("serving the device")?;
         Ok(Served { mount, daemon: Mutex::new(daemon) })
     }
 
-    /// Its nodes that a program of that system opens, in the order it tries them.
-    fn nodes(&self) -> Vec<PathBuf> {
-        let numbered = (0..256).map(|number| self.mount.join(format!("bpf{number}")));
-        std::iter::once(self.mount.join("bpf")).chain(numbered).collect()
+    /// Where its nodes of this system are.
+    fn directory(&self, system: System) -> PathBuf {
+        match system {
+            // those of the dialect that was asked for
+            System::Linux | System::NetBsd7 => self.mount.clone(),
+            other => self.mount.join(other.name()),
+        }
     }
 }
 
@@ -89,7 +110,7 @@ impl Drop for Served {
 /// Descriptors over a wire: in this process, or of a served device.
 struct OnWire {
     system: System,
-    device: Option<Served>,
+    device: Option<Arc<Served>>,
 }
 
 impl Target for OnWire {
@@ -113,7 +134,7 @@ impl Target for OnWire {
                 if let Some(status) = ended {
                     anyhow::bail!("the daemon has ended ({status})");
                 }
-                Opener::Device { abi: abi(self.system)?, mount: served.mount.clone(), nodes: served.nodes() }
+                Opener::Device { abi: abi(self.system)?, directory: served.directory(self.system) }
             }
         };
         let namespace = Arc::new(Namespace::new()?);
@@ -136,7 +157,7 @@ impl Target for OnWire {
 /// How files are opened.
 enum Opener {
     Here(&'static Abi),
-    Device { abi: &'static Abi, mount: PathBuf, nodes: Vec<PathBuf> },
+    Device { abi: &'static Abi, directory: PathBuf },
 }
 
 struct OnVeth {
@@ -198,14 +219,17 @@ impl Stage for OnVeth {
                 let (network, clock) = (Arc::new(PacketSockets::default()), Arc::new(MonotonicClock));
                 Ok(Arc::new(EmulatedFile::open(abi, access, network, clock)))
             }
-            Opener::Device { abi, nodes, .. } => open_first(nodes, abi, access),
+            Opener::Device { abi, directory } => match DeviceFile::open_in(directory, abi, access) {
+                Ok(file) => Ok(Arc::new(file)),
+                Err(error) => Err(Errno::from(&error)),
+            },
         }
     }
 
     fn closed(&self) {
-        if let Opener::Device { mount, .. } = &self.opener {
+        if let Opener::Device { directory, .. } = &self.opener {
             // the device hears of a close before anything that is asked of it later; a failure shows at the next open
-            let _ = nix::sys::statvfs::statvfs(mount);
+            let _ = nix::sys::statvfs::statvfs(directory);
         }
     }
 
@@ -305,17 +329,16 @@ impl Stage for OnVeth {
     }
 }
 
-/// Opens the first node that nobody has: what programs for the BSDs do.
-fn open_first(nodes: &[impl AsRef<Path>], abi: &'static Abi, access: Access) -> Result<SharedFile, Errno> {
-    let mut refused = Errno::NoEnt;
-    for node in nodes {
-        match DeviceFile::open(node, abi, access) {
-            Ok(file) => return Ok(Arc::new(file)),
-            Err(error) => refused = Errno::from(&error),
-        }
-        if !matches!(refused, Errno::Busy | Errno::NoEnt) {
-            break;
-        }
+/// Gives this process a mount namespace of its own, once: nobody else sees the device.
+fn hide_mounts() -> anyhow::Result<()> {
+    static HIDDEN: Mutex<bool> = Mutex::new(false);
+    let mut hidden = lock(&HIDDEN);
+    if !*hidden {
+        unshare(CloneFlags::CLONE_NEWNS).context("making a mount namespace")?;
+        let none: Option<&str> = None;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
+            .context("making mounts private")?;
+        *hidden = true;
     }
-    Err(refused)
+    Ok(())
 }

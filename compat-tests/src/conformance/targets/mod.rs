@@ -35,10 +35,7 @@ pub struct Available {
 }
 
 impl Available {
-    fn new(
-        name: String,
-        make: impl Fn() -> anyhow::Result<Box<dyn Target>> + 'static,
-    ) -> Available {
+    fn new(name: String, make: impl Fn() -> anyhow::Result<Box<dyn Target>> + 'static) -> Available {
         Available { name, make: Box::new(make) }
     }
 

@@ -8,9 +8,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::compare::{Part, Step, answer};
-use super::report::Schema;
+use super::{Part, Step, answer};
 use crate::cli::UsageError;
+use crate::conformance::report::Schema;
 
 /// [`Schema::name`] of a baseline.
 pub const SCHEMA: &str = "bpfdev-baseline";

@@ -81,7 +81,7 @@
     const link = location.hash.length > 1 && [...table.querySelectorAll('.case a')].find(a => a.hash === location.hash);
     if (link) {
       open(link);
-      link.scrollIntoView({ block: 'center' });
+      link.scrollIntoView({ block: 'center', inline: 'nearest' });
     }
   }
 
@@ -93,5 +93,6 @@
   if (asked.has('differences')) only.checked = true;
   if (asked.has('filter')) find.value = asked.get('filter');
   show();
-  visit();
+  // after the browser's own scrolling to the address
+  window.addEventListener('load', () => setTimeout(visit));
 })();
