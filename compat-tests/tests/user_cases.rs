@@ -449,7 +449,7 @@ fn two_interfaces_that_are_there_are_recorded_on() {
     let expected = json!([
         {"ret": "fd"}, {"ret": 0, "value": [1, 1]}, {"ret": 0}, {"ret": 0, "value": "shmif0"}, {"ret": 0},
         {"ret": 0, "bfl_len": 1, "list_words": ["0x1", "0xa5a5a5a5", "0xa5a5a5a5", "0xa5a5a5a5"]},
-        {"ret": 0}, null, {"ret": 0, "value": 48}, {"ret": 0},
+        {"ret": 0}, null, {"ret": 0, "value": 40}, {"ret": 0},
     ]);
     assert_eq!(json!(results), expected);
 }

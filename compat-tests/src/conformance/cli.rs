@@ -46,7 +46,7 @@ pub struct RunArgs {
 }
 
 /// Targets at the same time: those that share nothing. Most of the time they wait for the kernel.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 14;
 
 /// Runs the subcommand.
 ///

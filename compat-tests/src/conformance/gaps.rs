@@ -65,3 +65,22 @@ pub const GAPS: &[Gap] = &[
         reason: "Linux's VFS answers a write of no bytes before the file system is asked",
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::{cases, system::System};
+
+    #[test]
+    fn every_gap_is_for_a_case_and_a_target_of_ours() {
+        let cases = cases::all();
+        let kinds = ["emulated", "packet-socket", "device"];
+        let names = kinds.map(|kind| System::ALL.map(|system| format!("{kind}:{}", system.name())));
+        for gap in GAPS {
+            assert!(cases.iter().any(|case| matches(gap.case, &case.id)), "{gap:?}");
+            for target in gap.targets {
+                assert!(names.as_flattened().iter().any(|name| matches(target, name)), "{gap:?}");
+            }
+        }
+    }
+}

@@ -21,3 +21,4 @@ pub mod scene;
 pub mod stage;
 pub mod system;
 pub mod targets;
+pub mod text;

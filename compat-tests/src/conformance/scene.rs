@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bpfdev_core::abi::{Abi, FilterSource, Request, Response};
+use bpfdev_core::abi::{FilterSource, Request, Response};
 use bpfdev_core::cbpf::Insn;
 use bpfdev_core::errno::Errno;
 use bpfdev_core::file::{Access, Interest, Ready};
@@ -14,6 +14,7 @@ use super::records::{Record, layout, walk};
 use super::report::Check;
 use super::stage::{Call, Event, SharedFile, Stage, Trouble};
 use super::system::{Per, System, per};
+use super::text;
 
 /// Why a case ends before its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -187,7 +188,7 @@ impl Scene {
     /// # Errors
     /// It does not.
     pub fn ask(&mut self, bpf: &Bpf, request: Request) -> Result<Response, Stop> {
-        let step = describe(self.system, &request);
+        let step = text::describe(self.system, &request);
         self.step(&step);
         let answer = bpf.file.ioctl(&request);
         if let (Request::SBlen(_), Ok(Response::U32(length))) = (&request, &answer) {
@@ -201,13 +202,13 @@ impl Scene {
     /// # Errors
     /// Another answer.
     pub fn request(&mut self, bpf: &Bpf, request: Request, expected: impl Into<Per<&'static str>>) -> Done {
-        let step = describe(self.system, &request);
+        let step = text::describe(self.system, &request);
         self.step(&step);
         let answer = bpf.file.ioctl(&request);
         if let (Request::SBlen(_), Ok(Response::U32(length))) = (&request, &answer) {
             bpf.length.store(*length as usize, Ordering::Relaxed);
         }
-        let seen = render(self.system, &answer);
+        let seen = text::answer(self.system, &answer);
         self.check(step, expected, seen)
     }
 
@@ -234,7 +235,7 @@ impl Scene {
     /// Others, or another error.
     pub fn read(&mut self, bpf: &Bpf, expected: impl Into<Per<&'static str>>) -> Done {
         let result = self.read_raw(bpf, bpf.length());
-        let seen = numbers(self.system, &result);
+        let seen = text::numbers(self.system, &result);
         self.check("read", expected, seen)
     }
 
@@ -244,7 +245,7 @@ impl Scene {
     /// Another number.
     pub fn read_length(&mut self, bpf: &Bpf, expected: impl Into<Per<&'static str>>) -> Done {
         let result = self.read_raw(bpf, bpf.length());
-        self.check("read", expected, bytes(&result))
+        self.check("read", expected, text::bytes(&result))
     }
 
     /// read(2) of so many bytes, and how many it gives.
@@ -253,7 +254,7 @@ impl Scene {
     /// Another number.
     pub fn read_sized(&mut self, bpf: &Bpf, length: usize, expected: impl Into<Per<&'static str>>) -> Done {
         let result = self.read_raw(bpf, length);
-        self.check(format!("read of {length} bytes"), expected, bytes(&result))
+        self.check(format!("read of {length} bytes"), expected, text::bytes(&result))
     }
 
     /// The records of one read(2), which must be well formed.
@@ -312,11 +313,11 @@ impl Scene {
         ms: u64,
         expected: impl Into<Per<&'static str>>,
     ) -> Done {
-        let asked = ready(Ready { read: want.read, write: want.write, hangup: false });
+        let asked = text::ready(Ready { read: want.read, write: want.write, hangup: false });
         let step = format!("poll for {asked}, {ms} ms");
         self.step(&step);
         let seen = match bpf.file.poll(want, Some(Duration::from_millis(ms))) {
-            Ok(answer) => ready(answer),
+            Ok(answer) => text::ready(answer),
             Err(errno) => errno.name().to_owned(),
         };
         self.check(step, expected, seen)
@@ -406,7 +407,7 @@ impl Scene {
     pub fn far_end(&mut self, count: usize, expected: impl Into<Per<&'static str>>) -> Done {
         self.step("looking at the far end");
         let frames = self.stage.far_end(count)?;
-        let seen = list(frames.iter().map(|frame| super::frame::number(frame)));
+        let seen = text::list(frames.iter().map(|frame| super::frame::number(frame)));
         self.check("frames at the far end", expected, seen)
     }
 
@@ -468,86 +469,4 @@ pub fn set_f(program: &[Insn]) -> Request {
 
 fn failed(step: impl Into<String>, expected: &str, seen: &str) -> Stop {
     Stop::Failed(Check { step: step.into(), expected: expected.to_owned(), seen: seen.to_owned() })
-}
-
-/// A request by its name on that system, with its argument.
-fn describe(system: System, request: &Request) -> String {
-    let op = request.op();
-    // of several forms the present one has the shortest name
-    let rows = Abi::by_name(system.name()).into_iter().flat_map(|abi| abi.requests);
-    let row = rows.filter(|row| row.op == op).min_by_key(|row| row.name.len());
-    let name = row.map_or_else(|| format!("{op:?} (unknown there)"), |row| row.name.to_owned());
-    match request {
-        Request::SetIf(to) => format!("{name} {}", String::from_utf8_lossy(to)),
-        Request::SRTimeout { sec, usec } | Request::SWTimeout { sec, usec } => {
-            format!("{name} {sec} s {usec} us")
-        }
-        Request::SetF(source) | Request::SetWf(source) | Request::SetFnr(source) => {
-            format!("{name} of {} instructions", source.len)
-        }
-        Request::GDltList(Some(room)) => format!("{name} with room for {room}"),
-        Request::GDltList(None) => format!("{name} with a null list"),
-        _ => request.value().map_or(name.clone(), |value| format!("{name} {value}")),
-    }
-}
-
-/// An ioctl's answer as text.
-fn render(system: System, answer: &Result<Response, Errno>) -> String {
-    match answer {
-        Err(errno) => errno.name().to_owned(),
-        Ok(Response::Done) => "ok".to_owned(),
-        Ok(Response::U32(value)) => value.to_string(),
-        Ok(Response::Name(name)) => name.clone(),
-        Ok(Response::Uuid(_)) => "a uuid".to_owned(),
-        Ok(Response::LinkAddress(address)) => {
-            let bytes: Vec<_> = address.iter().map(|byte| format!("{byte:02x}")).collect();
-            bytes.join(":")
-        }
-        Ok(Response::Timeval { sec, usec }) => format!("{sec} s {usec} us"),
-        Ok(Response::Stats { recv, drop, capt }) => {
-            let counts = format!("recv {recv} drop {drop}");
-            // struct bpf_stat has bs_capt on NetBSD only
-            let counts_captured = matches!(system, System::NetBsd | System::NetBsd7);
-            if counts_captured { format!("{counts} capt {capt}") } else { counts }
-        }
-        Ok(Response::Version { major, minor }) => format!("{major}.{minor}"),
-        Ok(Response::DltList { count, list, error }) => {
-            let head = match (count, error) {
-                (_, Some(errno)) => errno.name().to_owned(),
-                (Some(count), None) => count.to_string(),
-                (None, None) => "unchanged".to_owned(),
-            };
-            format!("{head} {list:?}")
-        }
-    }
-}
-
-fn list(numbers: impl Iterator<Item = Option<u16>>) -> String {
-    let words: Vec<_> =
-        numbers.map(|number| number.map_or_else(|| "?".to_owned(), |number| number.to_string())).collect();
-    if words.is_empty() { "nothing".to_owned() } else { words.join(" ") }
-}
-
-/// A read's answer as the numbers of its frames.
-pub fn numbers(system: System, result: &Result<Vec<u8>, Errno>) -> String {
-    match result {
-        Err(errno) => errno.name().to_owned(),
-        Ok(buffer) => match walk(buffer, layout(system)) {
-            Ok(records) => list(records.iter().map(Record::number)),
-            Err(malformed) => malformed.0,
-        },
-    }
-}
-
-fn bytes(result: &Result<Vec<u8>, Errno>) -> String {
-    match result {
-        Err(errno) => errno.name().to_owned(),
-        Ok(buffer) => format!("{} bytes", buffer.len()),
-    }
-}
-
-fn ready(ready: Ready) -> String {
-    let words = [(ready.read, "read"), (ready.write, "write"), (ready.hangup, "hangup")];
-    let words: Vec<_> = words.into_iter().filter(|(is, _)| *is).map(|(_, word)| word).collect();
-    if words.is_empty() { "nothing".to_owned() } else { words.join(" ") }
 }

@@ -1,5 +1,6 @@
 //! The cases, by what they look at. Their order is that of bpf(4) and of a descriptor's life.
 
+mod attach;
 mod direction;
 mod filter;
 mod ioctls;
@@ -21,6 +22,7 @@ pub fn all() -> Vec<Case> {
     let areas = [
         open::cases(),
         ioctls::cases(),
+        attach::cases(),
         state::cases(),
         read::cases(),
         record::cases(),

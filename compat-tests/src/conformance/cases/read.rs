@@ -8,9 +8,10 @@ use bpfdev_core::file::Interest;
 
 use crate::conformance::case::Case;
 use crate::conformance::frame::frame;
-use crate::conformance::scene::{numbers, set_if};
+use crate::conformance::scene::set_if;
 use crate::conformance::stage::{Call, Event};
 use crate::conformance::system::{System, per};
+use crate::conformance::text::numbers;
 
 const READ: &str = "bpf(4), DESCRIPTION; sys/net/bpf.c, bpfread (NetBSD: bpf_read)";
 const NOTHING: &str = "EAGAIN";

@@ -3,11 +3,9 @@
 //! The observed interface and its far end are a veth pair; where a case needs an address filter, the former is a bridge over
 //! it ([`crate::wire`]).
 
-use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -49,30 +47,18 @@ pub fn here() -> Vec<Available> {
             Ok(Box::new(OnWire { system, device: None }))
         })
     });
-    // one daemon has the nodes of every system
-    let daemon: Rc<OnceCell<Arc<Served>>> = Rc::default();
     let on_device = System::ALL.into_iter().map(|system| {
-        let daemon = daemon.clone();
         Available::new(format!("device:{}", system.name()), move || {
-            let served = if system == System::NetBsd7 {
-                // a variant of NetBSD, which has no directory of its own
-                Arc::new(Served::start(system)?)
-            } else {
-                if daemon.get().is_none() {
-                    let served = Arc::new(Served::start(System::Linux)?);
-                    daemon.get_or_init(|| served);
-                }
-                daemon.get().cloned().context("the daemon")?
-            };
-            Ok(Box::new(OnWire { system, device: Some(served) }))
+            Ok(Box::new(OnWire { system, device: Some(Served::start(system)?) }))
         })
     });
     over_sockets.chain(on_device).collect()
 }
 
-/// A daemon with its mount.
+/// A daemon for one target: what one case leaves to be closed in the background delays no other target.
 struct Served {
-    mount: PathBuf,
+    /// Its nodes of the target's system.
+    nodes: PathBuf,
     daemon: Mutex<Daemon>,
 }
 
@@ -81,20 +67,16 @@ impl Served {
         hide_mounts()?;
         let directory = format!("bpfdev-conformance-{}-{}", std::process::id(), system.name());
         let mount = std::env::temp_dir().join(directory);
+        // every daemon has a directory for each system, but for a variant of one
+        let (dialect, nodes) = match system {
+            System::Linux | System::NetBsd7 => (system.name(), mount.clone()),
+            other => ("linux", mount.join(other.name())),
+        };
         let mut arguments: Vec<OsString> =
-            ["--no-link", "--abi", system.name(), "--mount"].map(OsString::from).into();
-        arguments.push(mount.clone().into());
+            ["--no-link", "--abi", dialect, "--mount"].map(OsString::from).into();
+        arguments.push(mount.into());
         let daemon = Daemon::start(arguments).context("serving the device")?;
-        Ok(Served { mount, daemon: Mutex::new(daemon) })
-    }
-
-    /// Where its nodes of this system are.
-    fn directory(&self, system: System) -> PathBuf {
-        match system {
-            // those of the dialect that was asked for
-            System::Linux | System::NetBsd7 => self.mount.clone(),
-            other => self.mount.join(other.name()),
-        }
+        Ok(Served { nodes, daemon: Mutex::new(daemon) })
     }
 }
 
@@ -102,7 +84,7 @@ impl Drop for Served {
     fn drop(&mut self) {
         let daemon = self.daemon.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = daemon.stop() {
-            eprintln!("bpfdev-compat: stopping the device at {}: {error:#}", self.mount.display());
+            eprintln!("bpfdev-compat: stopping the device at {}: {error:#}", self.nodes.display());
         }
     }
 }
@@ -110,7 +92,7 @@ impl Drop for Served {
 /// Descriptors over a wire: in this process, or of a served device.
 struct OnWire {
     system: System,
-    device: Option<Arc<Served>>,
+    device: Option<Served>,
 }
 
 impl Target for OnWire {
@@ -134,7 +116,7 @@ impl Target for OnWire {
                 if let Some(status) = ended {
                     anyhow::bail!("the daemon has ended ({status})");
                 }
-                Opener::Device { abi: abi(self.system)?, directory: served.directory(self.system) }
+                Opener::Device { abi: abi(self.system)?, nodes: served.nodes.clone() }
             }
         };
         let namespace = Arc::new(Namespace::new()?);
@@ -157,7 +139,7 @@ impl Target for OnWire {
 /// How files are opened.
 enum Opener {
     Here(&'static Abi),
-    Device { abi: &'static Abi, directory: PathBuf },
+    Device { abi: &'static Abi, nodes: PathBuf },
 }
 
 struct OnVeth {
@@ -219,7 +201,7 @@ impl Stage for OnVeth {
                 let (network, clock) = (Arc::new(PacketSockets::default()), Arc::new(MonotonicClock));
                 Ok(Arc::new(EmulatedFile::open(abi, access, network, clock)))
             }
-            Opener::Device { abi, directory } => match DeviceFile::open_in(directory, abi, access) {
+            Opener::Device { abi, nodes } => match DeviceFile::open_in(nodes, abi, access) {
                 Ok(file) => Ok(Arc::new(file)),
                 Err(error) => Err(Errno::from(&error)),
             },
@@ -227,9 +209,9 @@ impl Stage for OnVeth {
     }
 
     fn closed(&self) {
-        if let Opener::Device { directory, .. } = &self.opener {
+        if let Opener::Device { nodes, .. } = &self.opener {
             // the device hears of a close before anything that is asked of it later; a failure shows at the next open
-            let _ = nix::sys::statvfs::statvfs(directory);
+            let _ = nix::sys::statvfs::statvfs(nodes);
         }
     }
 
