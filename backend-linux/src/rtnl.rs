@@ -11,7 +11,7 @@ use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoData, InfoKind, InfoVeth, InfoVlan,
     LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
@@ -221,7 +221,8 @@ impl Rtnl {
             .map_err(|e| Error::new("move to another network namespace", name, e))
     }
 
-    /// Adds the IPv4 or IPv6 address `address`/`prefix` to the interface.
+    /// Adds the IPv4 or IPv6 address `address`/`prefix` to the interface. It is good at once: nobody is asked whether it
+    /// is taken.
     ///
     /// # Errors
     /// ENODEV, EEXIST, EINVAL for a prefix longer than the address, EPERM, EACCES for IPv6 where it is off.
@@ -245,6 +246,7 @@ impl Rtnl {
         let mut message = AddressMessage::default();
         message.header.index = self.index(name)?;
         message.header.prefix_len = prefix;
+        message.header.flags = AddressHeaderFlags::Nodad;
         message.header.family = match address {
             IpAddr::V4(_) => netlink_packet_route::AddressFamily::Inet,
             IpAddr::V6(_) => netlink_packet_route::AddressFamily::Inet6,

@@ -8,7 +8,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 #[cfg(target_os = "linux")]
-use crate::{bench, fuzz, oracle};
+use crate::{bench, clients, fuzz, oracle};
 use crate::{conformance, user};
 
 /// Conformance of the BSD packet filter device on Linux
@@ -28,6 +28,8 @@ enum Subcommand {
     #[cfg(target_os = "linux")]
     Oracle(oracle::OracleArgs),
     #[cfg(target_os = "linux")]
+    Clients(clients::ClientsArgs),
+    #[cfg(target_os = "linux")]
     Bench(bench::BenchArgs),
     #[cfg(target_os = "linux")]
     Fuzz(fuzz::FuzzArgs),
@@ -44,6 +46,8 @@ fn dispatch(command: &Subcommand) -> anyhow::Result<ExitCode> {
         #[cfg(target_os = "linux")]
         Subcommand::Oracle(args) => oracle::run(args),
         #[cfg(target_os = "linux")]
+        Subcommand::Clients(args) => clients::run(args),
+        #[cfg(target_os = "linux")]
         Subcommand::Bench(args) => bench::run(args),
         #[cfg(target_os = "linux")]
         Subcommand::Fuzz(args) => fuzz::run(args),
@@ -59,7 +63,7 @@ pub struct UsageError(pub String);
 
 /// The subcommands of bpfdev with which it starts a device from its own program file, so from ours.
 #[cfg(target_os = "linux")]
-const OF_BPFDEV: [&str; 2] = ["serve", "launch"];
+const OF_BPFDEV: [&str; 3] = ["serve", "launch", "wrap"];
 
 /// Parses the command line and runs it.
 pub fn main() -> ExitCode {

@@ -3,6 +3,8 @@
 #[cfg(target_os = "linux")]
 pub mod bench;
 pub mod cli;
+#[cfg(target_os = "linux")]
+pub mod clients;
 pub mod conformance;
 #[cfg(target_os = "linux")]
 pub mod fuzz;
