@@ -1,17 +1,26 @@
-//! One thread for what takes milliseconds and nobody need wait for: closing packet sockets (20 ms with a ring), and
+//! Threads for what takes milliseconds and nobody need wait for: closing packet sockets (20 ms with a ring), and
 //! waiting until no CPU runs a replaced filter (8 to 24 ms).
+//!
+//! All of it is waiting for the kernel's next RCU grace period, which ends for all that wait at once: so many threads
+//! get through so many times as much. One alone falls behind a client that opens, binds and closes in a loop, as
+//! libpcap's pcap_findalldevs(3) does once an address.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
+use std::time::Duration;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use crate::sys;
 
+/// Threads at most; they are made when there is work.
+const THREADS: usize = 8;
+/// A thread that had nothing to do for so long ends.
+const IDLE: Duration = Duration::from_secs(5);
 /// Jobs that may wait. Who brings one more does it himself: a client that opens and closes in a loop is slowed down and
 /// cannot use up the file descriptors.
 const BACKLOG: usize = 64;
@@ -51,25 +60,54 @@ pub(crate) fn synchronise() -> io::Result<()> {
     })
 }
 
-fn submit(job: Job) {
-    static JOBS: OnceLock<Option<SyncSender<Job>>> = OnceLock::new();
-    let jobs = JOBS.get_or_init(|| {
-        let (sender, receiver) = sync_channel(BACKLOG);
-        let thread = Builder::new().name("packet-reaper".into()).spawn(move || run(&receiver));
-        thread.is_ok().then_some(sender)
-    });
-    let refused = match jobs {
-        Some(jobs) => jobs.try_send(job).err(),
-        None => Some(TrySendError::Disconnected(job)),
-    };
-    if let Some(TrySendError::Full(job) | TrySendError::Disconnected(job)) = refused {
-        perform(job);
-    }
+/// Jobs that wait, and who is there to do them.
+#[derive(Default)]
+struct Pool {
+    queue: VecDeque<Job>,
+    threads: usize,
+    idle: usize,
 }
 
-fn run(jobs: &Receiver<Job>) {
-    for job in jobs {
-        perform(job);
+static POOL: Mutex<Pool> = Mutex::new(Pool { queue: VecDeque::new(), threads: 0, idle: 0 });
+static MORE: Condvar = Condvar::new();
+
+fn pool() -> MutexGuard<'static, Pool> {
+    POOL.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn submit(job: Job) {
+    let mut pool = pool();
+    if pool.idle <= pool.queue.len() && pool.threads < THREADS {
+        // Without a further thread those there are do it, or this one.
+        let made = Builder::new().name("packet-reaper".into()).spawn(run).is_ok();
+        pool.threads += usize::from(made);
+    }
+    if pool.threads == 0 || pool.queue.len() >= BACKLOG {
+        drop(pool);
+        return perform(job);
+    }
+    pool.queue.push_back(job);
+    drop(pool);
+    MORE.notify_one();
+}
+
+/// A thread's whole life.
+fn run() {
+    let mut pool = pool();
+    loop {
+        while let Some(job) = pool.queue.pop_front() {
+            drop(pool);
+            perform(job);
+            pool = self::pool();
+        }
+        pool.idle += 1;
+        let (after, waited) = MORE.wait_timeout(pool, IDLE).unwrap_or_else(PoisonError::into_inner);
+        pool = after;
+        pool.idle -= 1;
+        if waited.timed_out() && pool.queue.is_empty() {
+            pool.threads -= 1;
+            return;
+        }
     }
 }
 
@@ -86,5 +124,41 @@ fn perform(job: Job) {
             // Correct all the same, only dearer: packets go on being judged in this process as well.
             Err(error) => tracing::warn!(%error, "no way to wait for the kernel's filter change"),
         },
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+
+    /// Says when it is dropped, and stays until it may go.
+    struct Slow {
+        begun: Sender<()>,
+        release: Receiver<()>,
+    }
+
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            let _ = self.begun.send(());
+            let _ = self.release.recv();
+        }
+    }
+
+    #[test]
+    fn what_takes_long_does_not_hold_up_the_rest() {
+        let (begun, begins) = channel();
+        let mut releases = Vec::new();
+        for _ in 0..4 {
+            let (go, release) = channel();
+            drop_synchronised(Slow { begun: begun.clone(), release });
+            releases.push(go);
+        }
+        for _ in 0..4 {
+            begins.recv_timeout(Duration::from_secs(5)).unwrap();
+        }
+        drop(releases);
     }
 }

@@ -34,11 +34,18 @@ pub struct Plan {
     pub latencies: u64,
 }
 
-const ALL: &[Subject] =
-    &[Subject::Libpcap, Subject::Backend, Subject::Emulated, Subject::Device, Subject::DeviceApart];
+const ALL: &[Subject] = &[
+    Subject::Libpcap,
+    Subject::Backend,
+    Subject::Facade,
+    Subject::Emulated,
+    Subject::Device,
+    Subject::DeviceApart,
+];
 /// At full speed the sender has its CPU to itself.
-const ON_ONE_CPU: &[Subject] = &[Subject::Libpcap, Subject::Backend, Subject::Emulated, Subject::Device];
-const CHECKED: &[Subject] = &[Subject::Libpcap, Subject::Backend, Subject::Device];
+const ON_ONE_CPU: &[Subject] =
+    &[Subject::Libpcap, Subject::Backend, Subject::Facade, Subject::Emulated, Subject::Device];
+const CHECKED: &[Subject] = &[Subject::Libpcap, Subject::Backend, Subject::Facade, Subject::Device];
 
 /// Whose latency is taken.
 pub const LATENCY: [Subject; 4] = [Subject::Recv, Subject::Libpcap, Subject::Backend, Subject::Device];

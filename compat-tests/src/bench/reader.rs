@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
+use bpfdev::capture::Capture;
 use bpfdev_backend_linux::{PacketSocket, PacketSockets};
 use bpfdev_core::abi::linux::LINUX;
 use bpfdev_core::backend::{FilterBackend, TapConfig};
@@ -117,6 +118,7 @@ pub fn run(part: &ReadPart) -> anyhow::Result<()> {
         Subject::Recv => packet_socket(part, gauge),
         Subject::Libpcap => libpcap(part, gauge),
         Subject::Backend => backend(part, gauge),
+        Subject::Facade => facade(part, gauge),
         Subject::Emulated => emulated::read(part, gauge),
         Subject::Device | Subject::DeviceApart => device::read(part, gauge),
     };
@@ -187,6 +189,27 @@ fn backend(part: &ReadPart, mut gauge: Gauge) -> anyhow::Result<Tally> {
         }
     }
     let dropped = tap.stats()?.dropped;
+    gauge.end(part, dropped)
+}
+
+fn facade(part: &ReadPart, mut gauge: Gauge) -> anyhow::Result<Tally> {
+    // the ring is twice a buffer
+    let options = Capture::options().buffer_len(RING / 2).immediate(part.latency).read_timeout(TIMEOUT);
+    let mut capture = options.open(&part.interface)?;
+    gauge.begin(|| {})?;
+    while !gauge.is_full() {
+        let before = gauge.packets();
+        let stopping = gauge.is_told_to_stop();
+        let mut batch = capture.next_batch()?.context("an interface has no end")?;
+        while let Some(packet) = batch.next() {
+            gauge.packet(packet.data);
+        }
+        drop(batch);
+        if stopping && gauge.packets() == before {
+            break;
+        }
+    }
+    let dropped = capture.stats()?.dropped;
     gauge.end(part, dropped)
 }
 

@@ -12,6 +12,8 @@ pub enum Subject {
     Libpcap,
     /// Our Linux backend in process, packets in its ring.
     Backend,
+    /// The same by way of `bpfdev::capture`.
+    Facade,
     /// The device in process: read(2)'s buffers without FUSE.
     Emulated,
     /// A client of the device, on the daemon's CPU.
@@ -27,6 +29,7 @@ impl Subject {
             Subject::Recv => "    packet socket, recv(2)",
             Subject::Libpcap => "(a) libpcap",
             Subject::Backend => "(b) backend in process",
+            Subject::Facade => "    bpfdev::capture",
             Subject::Emulated => "    read buffers in process",
             Subject::Device => "(c) device, one CPU",
             Subject::DeviceApart => "    device, two CPUs",
