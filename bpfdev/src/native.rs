@@ -47,10 +47,9 @@ cfg_if::cfg_if! {
             PacketSockets::default()
         }
 
-        /// How a loopback interface's packets are framed for a program of this system: with its own number of IPv6.
+        /// How a loopback interface's packets are framed here.
         pub fn loopback() -> bpfdev_core::backend::LoopbackFraming {
-            const AF_INET6: u32 = 10;
-            bpfdev_core::backend::LoopbackFraming { af_inet6: AF_INET6, ..LINUX.loopback }
+            ABI.loopback
         }
 
         /// Opens the packet filter. A privilege (CAP_NET_RAW) is wanted once it is bound to an interface.

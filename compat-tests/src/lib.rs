@@ -13,3 +13,5 @@ mod sys;
 pub mod user;
 #[cfg(target_os = "linux")]
 mod wire;
+
+pub use sys::signals_by_default;

@@ -6,6 +6,8 @@ use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd};
 #[cfg(target_os = "linux")]
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 /// What is done to a system call's result.
 fn checked(result: libc::c_int) -> io::Result<libc::c_int> {
@@ -46,6 +48,22 @@ pub fn ioctl(
     }
     arg.copy_from_slice(&whole[..arg.len()]);
     done
+}
+
+/// Has a program start with SIGINT, SIGQUIT and SIGHUP meaning what they mean. It inherits them ignored where we run in a
+/// script's background or under nohup(1), and a shell cannot take that back.
+pub fn signals_by_default(command: &mut Command) {
+    let reset = || {
+        for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP] {
+            // SAFETY: signal(2) with SIG_DFL touches no memory of ours.
+            if unsafe { libc::signal(signal, libc::SIG_DFL) } == libc::SIG_ERR {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec it calls signal(2) only, which is async-signal-safe, and allocates nothing.
+    unsafe { command.pre_exec(reset) };
 }
 
 /// Has this socket's IPv4 packets leave without the DF bit.

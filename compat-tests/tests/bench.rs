@@ -32,7 +32,7 @@ fn every_packet_is_received_or_dropped() {
     }
     subjects.sort_unstable();
     subjects.dedup();
-    assert_eq!(subjects, ["backend", "device", "device-apart", "emulated", "libpcap"]);
+    assert_eq!(subjects, ["backend", "device", "device-apart", "emulated", "facade", "libpcap"]);
     for row in report["latency"].as_array().unwrap() {
         assert_eq!(row["offered"], row["received"], "one packet a millisecond is never too much: {row}");
         assert!(row["p50"].as_u64() <= row["p99"].as_u64(), "{row}");

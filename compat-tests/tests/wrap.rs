@@ -21,6 +21,7 @@ use program::bpfdev;
 fn wrap(arguments: &[&str]) -> Command {
     let mut command = Command::new(bpfdev());
     command.arg("wrap").args(arguments).stdin(Stdio::null());
+    bpfdev_compat::signals_by_default(&mut command);
     command
 }
 

@@ -73,7 +73,7 @@ fn loopback_frames_have_each_systems_family_word() {
         ("netbsd", 2u32.to_ne_bytes(), 24u32.to_ne_bytes()),
         ("openbsd", [0, 0, 0, 2], [0, 0, 0, 24]),
         ("macos", 2u32.to_ne_bytes(), 30u32.to_ne_bytes()),
-        ("linux", 2u32.to_ne_bytes(), 28u32.to_ne_bytes()),
+        ("linux", 2u32.to_ne_bytes(), 10u32.to_ne_bytes()),
     ];
     for (name, ip, ipv6) in words {
         for plan in PLANS {

@@ -109,6 +109,7 @@ impl Running {
     fn with_input(command: &mut Command, input: Stdio) -> anyhow::Result<Running> {
         let name = told(command);
         command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
+        crate::signals_by_default(command);
         let mut child = command.spawn().with_context(|| format!("starting {name}"))?;
         let said = Shared::default();
         let mut readers = Vec::new();

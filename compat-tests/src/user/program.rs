@@ -226,6 +226,7 @@ impl Program {
         shell.env("BPF_DEVICE", node).env("BPF_INTERFACE", interface);
         shell.env("BPF_COUNT", count.to_string()).env("BPF_OUTPUT", room.output());
         shell.stdin(Stdio::null()).stdout(room.file("stdout")?).stderr(room.file("stderr")?);
+        crate::signals_by_default(&mut shell);
         let child = shell.spawn().context("starting the program")?;
         let group = Pid::from_raw(i32::try_from(child.id())?);
         Ok(Program { child, group, status: None })

@@ -6,6 +6,7 @@
 
 mod capture;
 mod dialects;
+mod edge;
 mod fionread;
 mod life;
 mod memory;

@@ -191,6 +191,7 @@ impl Wire {
         let (mode, rest) = arguments.split_first().unwrap();
         command.arg(mode).arg(device.node()).arg("veth0").args(rest);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        bpfdev_compat::signals_by_default(command);
         let mut child = self.ns.run(command).unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
         Client { child, out }

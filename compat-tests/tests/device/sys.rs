@@ -149,6 +149,21 @@ impl Bpf {
         Ok(nix::unistd::write(&self.0, frame)?)
     }
 
+    /// read(2) into any memory.
+    pub fn read_at(&self, address: usize, len: usize) -> io::Result<usize> {
+        // SAFETY: the callers pass memory that cannot be written, which the kernel finds out.
+        let n =
+            unsafe { libc::read(self.0.as_raw_fd(), std::ptr::with_exposed_provenance_mut(address), len) };
+        usize::try_from(n).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// write(2) from any memory.
+    pub fn write_at(&self, address: usize, len: usize) -> io::Result<usize> {
+        // SAFETY: write(2) only reads, and tells what it cannot read.
+        let n = unsafe { libc::write(self.0.as_raw_fd(), std::ptr::with_exposed_provenance(address), len) };
+        usize::try_from(n).map_err(|_| io::Error::last_os_error())
+    }
+
     pub fn set_nonblocking(&self, on: bool) {
         use nix::fcntl::{FcntlArg, OFlag, fcntl};
         let flags = OFlag::from_bits_retain(fcntl(&self.0, FcntlArg::F_GETFL).unwrap());
@@ -162,6 +177,72 @@ impl Bpf {
 
     pub fn stats(&self) -> [u32; 2] {
         self.ioctl(number::GSTATS, [0u32; 2]).unwrap()
+    }
+}
+
+const PAGE: usize = 4096;
+
+/// Three pages: one that can be written, one that is not mapped, one that can only be read.
+pub struct Pages(*mut u8);
+
+impl Pages {
+    pub fn new() -> Pages {
+        let (read, write) = (libc::PROT_READ, libc::PROT_WRITE);
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: memory at an address of the kernel's choice.
+        let base = unsafe { libc::mmap(std::ptr::null_mut(), 3 * PAGE, read | write, flags, -1, 0) };
+        assert_ne!(base, libc::MAP_FAILED, "{}", io::Error::last_os_error());
+        // SAFETY: the middle one of the pages just mapped, which nobody uses.
+        assert_eq!(unsafe { libc::mprotect(base.byte_add(PAGE), PAGE, libc::PROT_NONE) }, 0);
+        Pages(base.cast())
+    }
+
+    fn protect_the_last(&self, protection: i32) {
+        // SAFETY: the last of our pages, whose bytes are used through raw pointers only.
+        assert_eq!(unsafe { libc::mprotect(self.0.add(2 * PAGE).cast(), PAGE, protection) }, 0);
+    }
+
+    /// Puts bytes where the memory behind them cannot be touched, and gives their address.
+    pub fn before_the_end(&self, bytes: &[u8]) -> usize {
+        assert!(bytes.len() <= PAGE);
+        // SAFETY: within the first page, which can be written.
+        let at = unsafe { self.0.add(PAGE - bytes.len()) };
+        // SAFETY: as many bytes as there are up to the page's end.
+        unsafe { at.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        at.expose_provenance()
+    }
+
+    /// The last `len` bytes that can be touched.
+    pub fn left_of_the_end(&self, len: usize) -> Vec<u8> {
+        assert!(len <= PAGE);
+        // SAFETY: within the first page; all of its bytes are initialized, and nobody writes them meanwhile.
+        unsafe { std::slice::from_raw_parts(self.0.add(PAGE - len), len) }.to_vec()
+    }
+
+    /// Puts bytes into the page that can only be read, and gives their address.
+    pub fn read_only(&self, bytes: &[u8]) -> usize {
+        assert!(bytes.len() <= PAGE);
+        self.protect_the_last(libc::PROT_READ | libc::PROT_WRITE);
+        // SAFETY: within the last page, which can be written just now.
+        let at = unsafe { self.0.add(2 * PAGE) };
+        // SAFETY: as many bytes as fit into the page.
+        unsafe { at.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        self.protect_the_last(libc::PROT_READ);
+        at.expose_provenance()
+    }
+
+    /// The first `len` bytes of it.
+    pub fn read_only_bytes(&self, len: usize) -> Vec<u8> {
+        assert!(len <= PAGE);
+        // SAFETY: within the last page, which can be read.
+        unsafe { std::slice::from_raw_parts(self.0.add(2 * PAGE), len) }.to_vec()
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: mapped by new, and no pointer to it outlives its tests.
+        unsafe { libc::munmap(self.0.cast(), 3 * PAGE) };
     }
 }
 

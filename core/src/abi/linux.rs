@@ -7,6 +7,7 @@ use super::hdr::{FREEBSD32, FREEBSD64};
 use super::ioctl::{Dir, Encoding, Op, Row, row};
 use super::rules::{Ilp32Rule, Nodes, Rules};
 use super::{Abi, Arg, freebsd};
+use crate::backend::LoopbackFraming;
 use crate::cbpf;
 
 /// `struct ifreq` may have any size that holds a name: 40 bytes on Linux, 32 on the BSDs.
@@ -40,7 +41,8 @@ pub static LINUX: Abi = Abi {
     header32: FREEBSD32,
     extended: None,
     filter: &cbpf::LINUX_ABI,
-    loopback: freebsd::LOOPBACK,
+    // AF_INET6 of the C library that programs of this dialect are compiled with, and libpcap's filters
+    loopback: LoopbackFraming { af_inet6: 10, ..freebsd::LOOPBACK },
     dlts: &[],
     rules: Rules {
         nodes: Nodes::Cloning { numbered: 16 },

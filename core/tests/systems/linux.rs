@@ -5,7 +5,7 @@ use bpfdev_core::cbpf::Insn;
 use bpfdev_core::errno::Errno;
 use bpfdev_core::file::{Access, ReadStep};
 
-use crate::checks::value;
+use crate::checks::{loopback_write, value};
 use crate::support::*;
 
 #[test]
@@ -53,6 +53,16 @@ fn write_only_files_count_packets() {
     fd.ok(set_if("em0"));
     fd.rx(60);
     assert_eq!(fd.stats(), (1, 0));
+}
+
+#[test]
+fn the_family_on_lo_is_linuxs_own_af_inet6() {
+    for family in [2_u32, 10] {
+        assert_eq!(loopback_write(&LINUX, family.to_ne_bytes()), Ok(24), "{family}");
+    }
+    for family in [24_u32, 28, 30, 0x0200_0000] {
+        assert_eq!(loopback_write(&LINUX, family.to_ne_bytes()), Err(Errno::AfNoSupport), "{family}");
+    }
 }
 
 #[test]

@@ -108,14 +108,8 @@ impl TapFeed {
         stop: &Stop,
     ) -> anyhow::Result<TapFeed> {
         let abi = &bpfdev_core::abi::linux::LINUX;
-        // Expressions are compiled for this system's number of IPv6, so its packets are framed with that.
-        let loopback = bpfdev_core::backend::LoopbackFraming {
-            af_inet6: u32::try_from(libc::AF_INET6).unwrap_or(abi.loopback.af_inet6),
-            ..abi.loopback
-        };
         let config = TapConfig {
             direction: wishes.direction,
-            loopback,
             linktype: wishes.linktype,
             ..abi.tap_config(wishes.bufsize)
         };
