@@ -80,7 +80,12 @@ impl Running {
     }
 
     fn wait(&mut self) -> ExitStatus {
-        self.0.wait().unwrap()
+        let mut status = None;
+        until("wrap ends", || {
+            status = self.0.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
     }
 
     /// The pid of the child whose arguments are like this.
