@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -74,15 +74,16 @@ impl DeviceFile {
         let opened =
             OpenOptions::new().read(access != Access::Write).write(access != Access::Read).open(path);
         match opened {
-            Ok(file) => Ok(DeviceFile {
-                file,
-                abi,
-                path: path.to_owned(),
-                stamp: AtomicU32::new(0),
-                extended: AtomicBool::new(false),
-            }),
+            Ok(file) => Ok(DeviceFile { path: path.to_owned(), ..DeviceFile::of_open(file, abi) }),
             Err(source) => Err(OpenError { path: path.to_owned(), source }),
         }
+    }
+
+    /// A node that is open already and speaks `abi`: one that was inherited, or passed on by its opener (SCM_RIGHTS). What
+    /// the opener had set with BIOCSTSTAMP and BIOCSEXTHDR is not known.
+    pub fn of_open(file: File, abi: &'static Abi) -> DeviceFile {
+        let path = PathBuf::from(format!("/dev/fd/{}", file.as_raw_fd()));
+        DeviceFile { file, abi, path, stamp: AtomicU32::new(0), extended: AtomicBool::new(false) }
     }
 
     /// Opens the system's device in /dev, as [`DeviceFile::open_in`].

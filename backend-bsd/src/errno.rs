@@ -33,6 +33,7 @@ pub fn errno_of(error: &io::Error) -> Errno {
         libc::EALREADY => Errno::Already,
         libc::ECONNABORTED => Errno::ConnAborted,
         libc::ENOBUFS => Errno::NoBufs,
+        libc::ENOTCONN => Errno::NotConn,
         _ => Errno::Io,
     }
 }

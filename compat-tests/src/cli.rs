@@ -8,7 +8,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 #[cfg(target_os = "linux")]
-use crate::{bench, clients, fuzz, oracle};
+use crate::{bench, clients, fuzz, oracle, soak};
 use crate::{conformance, user};
 
 /// Conformance of the BSD packet filter device on Linux
@@ -34,8 +34,13 @@ enum Subcommand {
     #[cfg(target_os = "linux")]
     Fuzz(fuzz::FuzzArgs),
     #[cfg(target_os = "linux")]
+    Soak(soak::SoakArgs),
+    #[cfg(target_os = "linux")]
     #[command(hide = true)]
     BenchPart(bench::PartArgs),
+    #[cfg(target_os = "linux")]
+    #[command(hide = true)]
+    SoakClient(soak::ClientArgs),
 }
 
 fn dispatch(command: &Subcommand) -> anyhow::Result<ExitCode> {
@@ -52,7 +57,11 @@ fn dispatch(command: &Subcommand) -> anyhow::Result<ExitCode> {
         #[cfg(target_os = "linux")]
         Subcommand::Fuzz(args) => fuzz::run(args),
         #[cfg(target_os = "linux")]
+        Subcommand::Soak(args) => soak::run(args),
+        #[cfg(target_os = "linux")]
         Subcommand::BenchPart(args) => bench::run_part(args),
+        #[cfg(target_os = "linux")]
+        Subcommand::SoakClient(args) => soak::run_client(args),
     }
 }
 

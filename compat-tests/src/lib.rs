@@ -9,6 +9,8 @@ pub mod conformance;
 #[cfg(target_os = "linux")]
 pub mod fuzz;
 pub mod oracle;
+#[cfg(target_os = "linux")]
+pub mod soak;
 mod sys;
 pub mod user;
 #[cfg(target_os = "linux")]

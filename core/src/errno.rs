@@ -60,6 +60,7 @@ errnos! {
     Already "EALREADY" 114 "already so",
     ConnAborted "ECONNABORTED" 103 "device went away",
     NoBufs "ENOBUFS" 105 "no buffer space",
+    NotConn "ENOTCONN" 107 "device is served no longer",
 }
 
 impl fmt::Display for Errno {

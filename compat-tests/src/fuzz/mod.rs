@@ -8,7 +8,7 @@ mod filter;
 mod fuse;
 mod harness;
 mod ioctl;
-mod random;
+pub(crate) mod random;
 mod records;
 
 use std::process::ExitCode;
