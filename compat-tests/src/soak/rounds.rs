@@ -182,6 +182,7 @@ impl Soak {
             self.load(left.min(ROUND))?;
             self.settle()?;
             rounds += 1;
+            self.say(rounds);
             if !self.wrong.is_empty() || !self.crowd.wrong.is_empty() {
                 // what comes after the first may only follow from it
                 return Ok(rounds);
@@ -195,6 +196,13 @@ impl Soak {
             rounds += 1;
         }
         Ok(rounds)
+    }
+
+    /// How it goes, for who waits.
+    fn say(&self, round: u64) {
+        let (figures, (_, memory)) = (&self.crowd.figures, self.memory.unwrap_or_default());
+        let exact = figures.exact;
+        eprintln!("round {round}: {} read, {exact} accounts exact so far; idle {memory} KiB", figures.read);
     }
 
     /// Clients and disturbances for so long, or until a signal comes.

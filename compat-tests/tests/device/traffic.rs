@@ -3,13 +3,13 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use serial_test::serial;
 
 use crate::node::{Device, Wire, frame};
-use crate::sys::{frames, number};
+use crate::sys::{Insn, frames, number};
 
 const BUFFER: u32 = 524_288;
 
@@ -102,4 +102,65 @@ fn a_tcp_aggregate_arrives_whole() {
     });
     assert!(largest > 10_000, "segments come aggregated: the largest frame has {largest} bytes");
     assert_eq!(cut, 0, "frames shorter than their IP header says");
+}
+
+/// Frames numbered from 0 on, one each tenth of a millisecond; `begun` is told how many were sent.
+fn send_numbered(wire: &Wire, count: u32, begun: &AtomicU32) {
+    for n in 0..count {
+        let due = Instant::now() + Duration::from_micros(100);
+        let mut frame = frame(64, 0);
+        frame[14..18].copy_from_slice(&n.to_be_bytes());
+        wire.send(&frame);
+        begun.store(n + 1, Ordering::SeqCst);
+        while Instant::now() < due {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+#[test]
+#[serial]
+fn counters_and_packets_begin_anew_at_one_moment() {
+    const COUNT: u32 = 300;
+    // accepts frames whose number is a multiple of 8
+    let filter =
+        [Insn(0x20, 0, 0, 14), Insn(0x54, 0, 0, 7), Insn(0x15, 0, 1, 0), Insn(6, 0, 0, 60), Insn(6, 0, 0, 0)];
+    let (device, wire) = (Device::start(&["--plan", "ebpf"]), Wire::new());
+    for request in ["BIOCSETF", "BIOCFLUSH", "BIOCSETIF"] {
+        let bpf = device.open();
+        bpf.u32(number::SBLEN, BUFFER);
+        bpf.set_filter(&filter).unwrap();
+        wire.ns.enter(|| bpf.set_if("veth0").unwrap()).unwrap();
+        bpf.set_nonblocking(true);
+        for round in 0..20 {
+            let sent = AtomicU32::new(0);
+            std::thread::scope(|s| {
+                s.spawn(|| send_numbered(&wire, COUNT, &sent));
+                while sent.load(Ordering::SeqCst) < 50 {
+                    std::hint::spin_loop();
+                }
+                match request {
+                    "BIOCSETF" => bpf.set_filter(&filter).unwrap(),
+                    "BIOCFLUSH" => bpf.ioctl_at(number::FLUSH, 0).unwrap(),
+                    _ => wire.ns.enter(|| bpf.set_if("veth0").unwrap()).unwrap(),
+                }
+            });
+            let mut records = Vec::new();
+            while let Ok(read) = bpf.read_len(BUFFER as usize) {
+                records.extend(frames(&read));
+            }
+            let numbers: Vec<_> =
+                records.iter().map(|frame| u32::from_be_bytes(frame[14..18].try_into().unwrap())).collect();
+            let first = numbers.first().copied().unwrap_or(COUNT);
+            assert_eq!(numbers, (first..COUNT).step_by(8).collect::<Vec<_>>(), "{request}, {round}");
+            let [received, dropped] = bpf.stats();
+            assert_eq!(dropped, 0, "{request}, {round}");
+            // up to seven may have been rejected before the first that is accepted
+            let sent = COUNT - first..=COUNT - first + 7;
+            assert!(
+                numbers.is_empty() || sent.contains(&received),
+                "{request}, {round}: {received} of {sent:?}"
+            );
+        }
+    }
 }
