@@ -60,6 +60,10 @@ pub mod chardev;
 #[cfg(feature = "daemon")]
 pub mod cli;
 #[cfg(feature = "daemon")]
+pub mod cuse;
+#[cfg(feature = "daemon")]
 pub mod fuse;
+#[cfg(feature = "daemon")]
+pub mod serving;
 #[cfg(feature = "daemon")]
 mod sys;

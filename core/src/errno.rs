@@ -52,6 +52,7 @@ errnos! {
     MFile "EMFILE" 24 "too many open files",
     NoTty "ENOTTY" 25 "not a request of this device",
     Range "ERANGE" 34 "out of range",
+    NoSys "ENOSYS" 38 "no such operation",
     Overflow "EOVERFLOW" 75 "value too large",
     MsgSize "EMSGSIZE" 90 "frame too short or too long",
     OpNotSupp "EOPNOTSUPP" 95 "not supported",

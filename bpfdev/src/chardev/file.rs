@@ -10,9 +10,12 @@ use bpfdev_core::file::{Drained, Interest, OpenFile, Opened, PendingRead, ReadSt
 use bpfdev_core::time::Moment;
 
 use super::caller::Attached;
+use super::channel::{Asker, Poller, RequestId};
+use super::ports::Ports;
 use super::pump::{Feed, Watch};
 use super::request::{Found, Ioctl, Req};
-use super::session::{Gauge, NewFile, Ports};
+use super::rest::Rests;
+use super::session::{Gauge, NewFile};
 use super::signal::Owner;
 use super::wire::{POLL_SCHEDULE_NOTIFY, PollIn, ReadIn};
 
@@ -33,7 +36,9 @@ const ASK_AGAIN: Duration = Duration::from_millis(5);
 /// A reader asleep.
 #[derive(Debug)]
 struct Sleeper {
-    unique: u64,
+    asker: Asker,
+    /// The thread that reads.
+    tid: u32,
     pending: PendingRead,
     deadline: Option<Moment>,
     /// Bytes the kernel takes in one piece.
@@ -62,12 +67,12 @@ pub struct File {
     sleepers: VecDeque<Sleeper>,
     /// Requests that came while a helper had the tap.
     queue: VecDeque<Req<'static>>,
-    /// The poll handle of who sleeps in poll(2), to be notified once.
-    polled: Option<u64>,
+    /// Who sleeps in poll(2), to be notified once.
+    polled: Option<Poller>,
     /// Wake-ups passed on so far.
     wakeups: u64,
-    /// What is left of a buffer larger than one piece, and how much of that was handed over.
-    rest: (Vec<u8>, usize),
+    /// What is left of buffers larger than one piece.
+    rests: Rests,
     feed: Feed,
     tally: Tally,
     /// When the last request came.
@@ -95,7 +100,7 @@ impl File {
             queue: VecDeque::new(),
             polled: None,
             wakeups: 0,
-            rest: (Vec::new(), 0),
+            rests: Rests::default(),
             feed: Feed::default(),
             tally: Tally::Off,
             asked: Moment::from_nanos(0),
@@ -151,17 +156,17 @@ impl File {
             }
         }
         match req {
-            Req::Read { unique, read } => self.read(unique, read, ports, now),
-            Req::Write { unique, data } => match self.open.write(&data, now) {
+            Req::Read { asker, tid, read } => self.read(asker, tid, read, ports, now),
+            Req::Write { asker, data } => match self.open.write(&data, now) {
                 Ok(len) => {
-                    ports.channel.written(unique, len);
+                    asker.written(len);
                     if let Some(gauge) = &self.gauge {
                         gauge.written();
                     }
                 }
-                Err(errno) => ports.channel.fail(unique, errno),
+                Err(errno) => asker.fail(errno),
             },
-            Req::Poll { unique, poll } => self.poll(unique, poll, ports, now),
+            Req::Poll { asker, poll } => self.poll(&asker, poll, now),
             Req::Ioctl { ioctl, request, found } => {
                 tracing::trace!(request = ioctl.call.row.name, "ioctl");
                 self.ioctl(ioctl, request, found, ports, now);
@@ -204,51 +209,48 @@ impl File {
         }
     }
 
-    fn read(&mut self, unique: u64, read: ReadIn, ports: &mut Ports, now: Moment) {
+    fn read(&mut self, asker: Asker, tid: u32, read: ReadIn, ports: &mut Ports, now: Moment) {
         let piece = read.size as usize;
-        if read.offset > 0 {
+        if let Some(taken) = usize::try_from(read.offset).ok().filter(|&taken| taken > 0) {
             // The same read(2) goes on: never a new one, which might sleep with bytes in hand.
-            let (rest, taken) = &mut self.rest;
-            let later = rest.get(*taken..).unwrap_or_default();
-            let next = later.get(..piece).unwrap_or(later);
-            ports.channel.reply(unique, next);
-            *taken += next.len();
-            if *taken == rest.len() {
-                self.rest = (Vec::new(), 0);
+            let next = self.rests.next(tid, taken, piece);
+            let last = next.len() < piece;
+            asker.reply(next);
+            if last {
+                self.rests.forget(tid);
             }
             return;
         }
-        self.rest = (Vec::new(), 0);
+        self.rests.forget(tid);
         let bufsize = self.open.descriptor().bufsize();
         let len = if ports.cut_pieces().contains(&piece) { piece.max(bufsize) } else { piece };
         let nonblocking = read.flags & libc::O_NONBLOCK.cast_unsigned() != 0;
         let mut sleeper =
-            Sleeper { unique, pending: PendingRead::new(len, nonblocking), deadline: None, piece };
-        if !self.step(&mut sleeper, ports, now) {
+            Sleeper { asker, tid, pending: PendingRead::new(len, nonblocking), deadline: None, piece };
+        if !self.step(&mut sleeper, now) {
             self.sleepers.push_back(sleeper);
         }
     }
 
     /// Takes a read on; `true` when it was answered.
-    fn step(&mut self, sleeper: &mut Sleeper, ports: &mut Ports, now: Moment) -> bool {
+    fn step(&mut self, sleeper: &mut Sleeper, now: Moment) -> bool {
         let step = self.open.read(&mut sleeper.pending, now);
-        self.take(step, sleeper, ports)
+        self.take(step, sleeper)
     }
 
     /// Goes on with a read as its next step says; `true` when it was answered.
-    fn take(&mut self, step: ReadStep, sleeper: &mut Sleeper, ports: &Ports) -> bool {
+    fn take(&mut self, step: ReadStep, sleeper: &mut Sleeper) -> bool {
         match step {
             ReadStep::Hold => {
                 let hold = self.open.hold();
                 let (first, rest) = hold.split_at(hold.len().min(sleeper.piece));
-                ports.channel.reply(sleeper.unique, first);
-                if !rest.is_empty() {
-                    self.rest = (rest.to_vec(), 0);
-                }
+                // first: with the answer the same read(2) may go on at once
+                self.rests.keep(sleeper.tid, first.len(), rest);
+                sleeper.asker.reply(first);
                 self.open.free_hold();
             }
-            ReadStep::Nothing => ports.channel.reply(sleeper.unique, &[]),
-            ReadStep::Fail(errno) => ports.channel.fail(sleeper.unique, errno),
+            ReadStep::Nothing => sleeper.asker.reply(&[]),
+            ReadStep::Fail(errno) => sleeper.asker.fail(errno),
             ReadStep::Wait { deadline } => {
                 sleeper.deadline = deadline;
                 return false;
@@ -257,14 +259,14 @@ impl File {
         true
     }
 
-    fn poll(&mut self, unique: u64, poll: PollIn, ports: &mut Ports, now: Moment) {
+    fn poll(&mut self, asker: &Asker, poll: PollIn, now: Moment) {
         const READ: u32 = (libc::POLLIN | libc::POLLRDNORM) as u32;
         const WRITE: u32 = (libc::POLLOUT | libc::POLLWRNORM) as u32;
         let want = Interest { read: poll.events & READ != 0, write: poll.events & WRITE != 0 };
         let ready = self.open.poll(want, now);
         if poll.flags & POLL_SCHEDULE_NOTIFY != 0 {
             // Also when it is ready: an edge-triggered epoll wants to hear of the next packet.
-            self.polled = Some(poll.kh);
+            self.polled = Some(asker.poller(poll.kh));
         }
         let mut revents = 0;
         if ready.read {
@@ -276,7 +278,7 @@ impl File {
         if ready.hangup {
             revents |= libc::POLLHUP as u32;
         }
-        ports.channel.polled(unique, revents);
+        asker.polled(revents);
     }
 
     fn task(&mut self, ioctl: Ioctl, task: Task, ports: &mut Ports) {
@@ -376,14 +378,14 @@ impl File {
             if let (Some(owner), Some((signal, _))) = (&self.owner, self.open.descriptor().signal()) {
                 ports.signals.send(owner, signal);
             }
-            if let Some(kh) = self.polled.take() {
-                ports.channel.notify_poll(kh);
+            if let Some(poller) = self.polled.take() {
+                poller.notify();
             }
         }
         for _ in 0..self.sleepers.len() {
             let Some(mut sleeper) = self.sleepers.pop_front() else { break };
             let due = sleeper.deadline.is_some_and(|at| at <= now);
-            if !(woken || due) || !self.step(&mut sleeper, ports, now) {
+            if !(woken || due) || !self.step(&mut sleeper, now) {
                 self.sleepers.push_back(sleeper);
             }
         }
@@ -444,11 +446,11 @@ impl File {
     }
 
     /// A signal came for a request: if it sleeps or waits here, it ends. `false`: it is not here.
-    pub fn interrupt(&mut self, unique: u64, ports: &mut Ports, now: Moment) -> bool {
-        let asleep = |file: &File| file.sleepers.iter().position(|sleeper| sleeper.unique == unique);
-        if let Some(at) = self.queue.iter().position(|req| req.unique() == unique) {
-            self.queue.remove(at);
-            ports.channel.fail(unique, Errno::Intr);
+    pub fn interrupt(&mut self, id: RequestId, ports: &mut Ports, now: Moment) -> bool {
+        let asleep = |file: &File| file.sleepers.iter().position(|sleeper| sleeper.asker.id() == id);
+        let queued = self.queue.iter().position(|req| req.asker().id() == id);
+        if let Some(req) = queued.and_then(|at| self.queue.remove(at)) {
+            req.asker().fail(Errno::Intr);
         } else if asleep(self).is_some() {
             // What came before the signal counts, and may be what it waits for.
             if !self.open.is_busy() {
@@ -456,7 +458,7 @@ impl File {
             }
             if let Some(mut sleeper) = asleep(self).and_then(|at| self.sleepers.remove(at)) {
                 let step = self.open.interrupt_read(&sleeper.pending);
-                self.take(step, &mut sleeper, ports);
+                self.take(step, &mut sleeper);
             }
         } else {
             return false;
@@ -471,10 +473,8 @@ impl File {
         if let Some(owner) = &self.owner {
             owner.call_off();
         }
-        let sleepers = self.sleepers.iter().map(|sleeper| sleeper.unique);
-        for unique in sleepers.chain(self.queue.iter().map(Req::unique)) {
-            ports.channel.fail(unique, errno);
-        }
+        let sleepers = self.sleepers.iter().map(|sleeper| &sleeper.asker);
+        sleepers.chain(self.queue.iter().map(Req::asker)).for_each(|asker| asker.fail(errno));
         ports.pump.remove(self.key, &mut self.feed);
         if let Some(tap) = self.open.tap() {
             tap.retire();

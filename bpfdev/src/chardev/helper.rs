@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use nix::sys::eventfd::EventFd;
 
+use super::channel::RequestId;
+
 /// A thread that had nothing to do for so long ends: an idle daemon has none.
 const IDLE: Duration = Duration::from_secs(5);
 
@@ -57,7 +59,7 @@ impl<T> Outbox<T> {
 type Work<T> = Box<dyn FnOnce() -> T + Send>;
 
 struct Job<T> {
-    unique: u64,
+    id: RequestId,
     uid: u32,
     work: Work<T>,
     /// What to report when the work panics.
@@ -95,14 +97,14 @@ impl<T: Send + 'static> Helpers<T> {
         Helpers(Arc::new(Inner { name, limits, outbox, state: Mutex::new(state), changed: Condvar::new() }))
     }
 
-    /// Has `work` done for the request `unique` of user `uid`; its outcome, or `lost` when it panics, comes out of
+    /// Has `work` done for the request `id` of user `uid`; its outcome, or `lost` when it panics, comes out of
     /// the outbox. It may wait for a thread first.
     ///
     /// # Errors
     /// [`Refused`] when too many jobs of this user wait, or no thread can be had.
     pub fn run(
         &self,
-        unique: u64,
+        id: RequestId,
         uid: u32,
         lost: T,
         work: impl FnOnce() -> T + Send + 'static,
@@ -111,7 +113,7 @@ impl<T: Send + 'static> Helpers<T> {
         if state.queue.iter().filter(|job| job.uid == uid).count() >= QUEUED_PER_UID {
             return Err(Refused);
         }
-        state.queue.push_back(Job { unique, uid, work: Box::new(work), lost });
+        state.queue.push_back(Job { id, uid, work: Box::new(work), lost });
         if state.idle >= state.queue.len() || state.threads >= self.0.limits.threads {
             drop(state);
             self.0.changed.notify_one();
@@ -131,13 +133,13 @@ impl<T: Send + 'static> Helpers<T> {
         Ok(())
     }
 
-    /// Takes back a job that no thread has begun. `false`: it runs, or is done.
-    pub fn cancel(&self, unique: u64) -> bool {
+    /// Takes back a job that no thread has begun, and gives what it would have reported as lost. `None`: it runs, or is done.
+    pub fn cancel(&self, id: RequestId) -> Option<T> {
         let mut state = self.0.lock();
-        let at = state.queue.iter().position(|job| job.unique == unique);
+        let at = state.queue.iter().position(|job| job.id == id);
         let job = at.and_then(|at| state.queue.remove(at));
         drop(state);
-        job.is_some()
+        job.map(|job| job.lost)
     }
 }
 
@@ -253,16 +255,18 @@ mod tests {
         for unique in 0..3 {
             let stuck = stuck.clone();
             helpers
-                .run(unique, 1000, 99, move || stuck.lock().unwrap().recv().map_or(98, |()| 1000))
+                .run(RequestId::of(unique), 1000, 99, move || {
+                    stuck.lock().unwrap().recv().map_or(98, |()| 1000)
+                })
                 .unwrap();
         }
-        helpers.run(10, 0, 99, || 5).unwrap();
+        helpers.run(RequestId::of(10), 0, 99, || 5).unwrap();
         assert_eq!(next(&outcomes), 5, "another user's job passes them");
         assert!(
-            helpers.cancel(2),
+            helpers.cancel(RequestId::of(2)).is_some(),
             "the third waits for one of its user's two threads, and can be taken back"
         );
-        assert!(!helpers.cancel(10), "what is done cannot");
+        assert!(helpers.cancel(RequestId::of(10)).is_none(), "what is done cannot");
         drop(release);
         assert_eq!((next(&outcomes), next(&outcomes)), (98, 98));
     }
@@ -270,9 +274,9 @@ mod tests {
     #[test]
     fn a_panic_is_an_outcome() {
         let (helpers, outcomes) = helpers();
-        helpers.run(1, 0, 7, || panic!("on purpose")).unwrap();
+        helpers.run(RequestId::of(1), 0, 7, || panic!("on purpose")).unwrap();
         assert_eq!(next(&outcomes), 7);
-        helpers.run(2, 0, 7, || 8).unwrap();
+        helpers.run(RequestId::of(2), 0, 7, || 8).unwrap();
         assert_eq!(next(&outcomes), 8, "and the pool goes on");
     }
 
@@ -285,10 +289,12 @@ mod tests {
         for unique in 0..200 {
             let stuck = stuck.clone();
             taken += usize::from(
-                helpers.run(unique, 1, 0, move || stuck.lock().unwrap().recv().map_or(0, |()| 0)).is_ok(),
+                helpers
+                    .run(RequestId::of(unique), 1, 0, move || stuck.lock().unwrap().recv().map_or(0, |()| 0))
+                    .is_ok(),
             );
         }
         assert!((QUEUED_PER_UID..=QUEUED_PER_UID + LIMITS.per_uid).contains(&taken), "{taken} were taken");
-        helpers.run(999, 2, 0, || 0).unwrap();
+        helpers.run(RequestId::of(999), 2, 0, || 0).unwrap();
     }
 }

@@ -3,12 +3,19 @@
 //! One thread reads the requests and drives every descriptor; nothing in it blocks. What may block, the caller's memory
 //! and the attaching of taps, is done by helper threads, and the request is answered when they are done.
 
+mod argument;
 pub mod caller;
+pub mod channel;
 mod file;
 pub mod helper;
+pub mod nodes;
+mod ports;
 pub mod process;
 pub mod pump;
 mod request;
+mod rest;
+pub mod room;
+pub mod running;
 pub mod schedule;
 pub mod session;
 pub mod signal;

@@ -3,23 +3,26 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use bpfdev_core::abi::{Call, Request, Response};
+use bpfdev_core::abi::{Call, Request};
 use bpfdev_core::errno::Errno;
 use bpfdev_core::file::Caller;
 
+use super::argument::Reach;
+use super::channel::Asker;
 use super::signal::Owner;
 use super::wire::{PollIn, ReadIn};
 
 /// An ioctl on its way through the helpers.
 #[derive(Debug)]
 pub struct Ioctl {
-    pub unique: u64,
+    pub asker: Asker,
     pub fh: u64,
     /// The calling thread; 0: outside our pid namespace.
     pub tid: u32,
     pub uid: u32,
     pub call: Call,
     pub caller: Caller,
+    pub reach: Reach,
     /// The third argument as it is.
     pub address: u64,
     /// The argument's bytes, as far as they are here.
@@ -28,40 +31,32 @@ pub struct Ioctl {
     pub out_size: usize,
 }
 
-impl Ioctl {
-    /// The reply must be written to the caller's memory by us: a list, or what the kernel does not take for output.
-    pub fn replies_by_memory(&self, response: &Response) -> bool {
-        let list = matches!(response, Response::DltList { list, .. } if !list.is_empty());
-        list || self.call.arg_out() > self.out_size
-    }
-}
-
 /// The owner that FIOSETOWN or TIOCSPGRP means, or why it cannot be.
 pub type Found = Result<Option<Arc<Owner>>, Errno>;
 
 /// A request that is ready to be applied to the descriptor.
 #[derive(Debug)]
 pub enum Req<'a> {
-    Read { unique: u64, read: ReadIn },
-    Write { unique: u64, data: Cow<'a, [u8]> },
+    Read { asker: Asker, tid: u32, read: ReadIn },
+    Write { asker: Asker, data: Cow<'a, [u8]> },
     Ioctl { ioctl: Ioctl, request: Request, found: Option<Found> },
-    Poll { unique: u64, poll: PollIn },
+    Poll { asker: Asker, poll: PollIn },
 }
 
 impl Req<'_> {
-    pub fn unique(&self) -> u64 {
+    pub fn asker(&self) -> &Asker {
         match self {
-            Req::Read { unique, .. } | Req::Write { unique, .. } | Req::Poll { unique, .. } => *unique,
-            Req::Ioctl { ioctl, .. } => ioctl.unique,
+            Req::Read { asker, .. } | Req::Write { asker, .. } | Req::Poll { asker, .. } => asker,
+            Req::Ioctl { ioctl, .. } => &ioctl.asker,
         }
     }
 
     pub fn into_owned(self) -> Req<'static> {
         match self {
-            Req::Write { unique, data } => Req::Write { unique, data: Cow::Owned(data.into_owned()) },
-            Req::Read { unique, read } => Req::Read { unique, read },
+            Req::Write { asker, data } => Req::Write { asker, data: Cow::Owned(data.into_owned()) },
+            Req::Read { asker, tid, read } => Req::Read { asker, tid, read },
             Req::Ioctl { ioctl, request, found } => Req::Ioctl { ioctl, request, found },
-            Req::Poll { unique, poll } => Req::Poll { unique, poll },
+            Req::Poll { asker, poll } => Req::Poll { asker, poll },
         }
     }
 }

@@ -1,10 +1,5 @@
 //! The messages of /dev/fuse and /dev/cuse that the character plane reads and writes (`include/uapi/linux/fuse.h`).
 
-use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-
-use bpfdev_core::errno::Errno;
-
 /// Bytes of `struct fuse_in_header`, which begins every message from the kernel.
 pub const IN_HEADER: usize = 40;
 /// Bytes of `struct fuse_out_header`, which begins every message to the kernel.
@@ -17,24 +12,30 @@ pub mod opcode {
     pub const READ: u32 = 15;
     pub const WRITE: u32 = 16;
     pub const RELEASE: u32 = 18;
+    pub const FSYNC: u32 = 20;
+    pub const FLUSH: u32 = 25;
     pub const INIT: u32 = 26;
     pub const INTERRUPT: u32 = 36;
     pub const DESTROY: u32 = 38;
     pub const IOCTL: u32 = 39;
     pub const POLL: u32 = 40;
+    /// /dev/cuse's first.
+    pub const CUSE_INIT: u32 = 4096;
 }
 
 /// `FUSE_IOCTL_DIR`: the ioctl is on a directory.
 pub const IOCTL_DIR: u32 = 1 << 4;
+/// `FUSE_IOCTL_UNRESTRICTED`: the kernel copies what it is asked for, whatever the number.
+pub const IOCTL_UNRESTRICTED: u32 = 1 << 1;
 /// `FUSE_IOCTL_32BIT`: the caller is a 32-bit program.
 pub const IOCTL_32BIT: u32 = 1 << 3;
 /// `FUSE_POLL_SCHEDULE_NOTIFY`: somebody sleeps on the file and wants a notification.
 pub const POLL_SCHEDULE_NOTIFY: u32 = 1;
 /// `FUSE_NOTIFY_POLL`, sent in the error field of a message with unique 0.
-const NOTIFY_POLL: i32 = 1;
+pub const NOTIFY_POLL: i32 = 1;
 
 /// Fields of a message, read in order and in host byte order.
-struct Fields<'a>(&'a [u8]);
+pub struct Fields<'a>(pub &'a [u8]);
 
 impl Fields<'_> {
     fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
@@ -43,11 +44,13 @@ impl Fields<'_> {
         Some(*field)
     }
 
-    fn u32(&mut self) -> Option<u32> {
+    /// The next four bytes.
+    pub fn u32(&mut self) -> Option<u32> {
         self.take().map(u32::from_ne_bytes)
     }
 
-    fn u64(&mut self) -> Option<u64> {
+    /// The next eight bytes.
+    pub fn u64(&mut self) -> Option<u64> {
         self.take().map(u64::from_ne_bytes)
     }
 }
@@ -135,13 +138,13 @@ impl WriteIn {
 pub struct IoctlIn {
     /// The open file.
     pub fh: u64,
-    /// [`IOCTL_DIR`], [`IOCTL_32BIT`].
+    /// [`IOCTL_DIR`], [`IOCTL_32BIT`], [`IOCTL_UNRESTRICTED`].
     pub flags: u32,
     /// The request's number.
     pub cmd: u32,
     /// The caller's third argument as it is.
     pub arg: u64,
-    /// Room for reply bytes: what the kernel, which reads `cmd` as a Linux number, will copy out.
+    /// Room for reply bytes: what the kernel will copy out, which reads `cmd` as a Linux number or was asked to.
     pub out_size: u32,
 }
 
@@ -176,6 +179,11 @@ impl PollIn {
     }
 }
 
+/// The number of a message from the kernel, also of one that is not whole.
+pub fn unique_of(message: &[u8]) -> Option<u64> {
+    Fields(message.get(8..)?).u64()
+}
+
 /// The first word of a body: the request an INTERRUPT is about, the file a RELEASE or the reply to an OPEN names.
 pub fn first_u64(body: &[u8]) -> Option<u64> {
     Fields(body).u64()
@@ -203,7 +211,8 @@ pub fn destroy() -> [u8; IN_HEADER] {
     message
 }
 
-fn out_header(len: usize, error: i32, unique: u64) -> [u8; OUT_HEADER] {
+/// The header of a message to the kernel with so many bytes behind it.
+pub fn out_header(len: usize, error: i32, unique: u64) -> [u8; OUT_HEADER] {
     let mut header = [0; OUT_HEADER];
     let len = u32::try_from(len + OUT_HEADER).unwrap_or(u32::MAX);
     header[..4].copy_from_slice(&len.to_ne_bytes());
@@ -212,92 +221,29 @@ fn out_header(len: usize, error: i32, unique: u64) -> [u8; OUT_HEADER] {
     header
 }
 
-/// The kernel's end: /dev/fuse or /dev/cuse. A message is one read(2) or one writev(2); neither blocks.
-#[derive(Debug)]
-pub struct Channel(OwnedFd);
-
-impl Channel {
-    /// A channel over an opened, non-blocking device.
-    pub fn new(device: OwnedFd) -> Channel {
-        Channel(device)
-    }
-
-    /// The next message, `None` when there is none now.
-    ///
-    /// # Errors
-    /// ENODEV after unmounting, ECONNABORTED after an abort; EINVAL for a buffer below max_write and headers.
-    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        use nix::errno::Errno::{EAGAIN, EINTR, ENOENT};
-        loop {
-            match nix::unistd::read(&self.0, buffer) {
-                Ok(len) => return Ok(Some(len)),
-                Err(EAGAIN) => return Ok(None),
-                // ENOENT: the request was interrupted before we read it. The queue may hold another.
-                Err(EINTR | ENOENT) => {}
-                Err(e) => return Err(e.into()),
-            }
-        }
-    }
-
-    /// Passes on a whole message made elsewhere.
-    ///
-    /// # Errors
-    /// ENOENT when nobody waits for it any more.
-    pub fn forward(&self, message: &[u8]) -> io::Result<()> {
-        nix::unistd::write(&self.0, message)?;
-        Ok(())
-    }
-
-    fn send(&self, error: i32, unique: u64, parts: [&[u8]; 2]) {
-        let header = out_header(parts[0].len() + parts[1].len(), error, unique);
-        let slices = [IoSlice::new(&header), IoSlice::new(parts[0]), IoSlice::new(parts[1])];
-        if let Err(e) = nix::sys::uio::writev(&self.0, &slices) {
-            // ENOENT, ENODEV: the caller or the mount is gone, and with it whoever could mind.
-            if !matches!(e, nix::errno::Errno::ENOENT | nix::errno::Errno::ENODEV) {
-                tracing::error!(unique, error = %e, "the kernel refused a reply");
-            }
-        }
-    }
-
-    /// Answers a request with these bytes, which are written from where they are.
-    pub fn reply(&self, unique: u64, bytes: &[u8]) {
-        self.send(0, unique, [bytes, &[]]);
-    }
-
-    /// Answers a request with an error.
-    pub fn fail(&self, unique: u64, errno: Errno) {
-        self.send(-errno.linux(), unique, [&[], &[]]);
-    }
-
-    /// Answers a WRITE: bytes taken.
-    pub fn written(&self, unique: u64, len: usize) {
-        let mut body = [0; 8];
-        body[..4].copy_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_ne_bytes());
-        self.reply(unique, &body);
-    }
-
-    /// Answers an IOCTL with result 0 and these bytes, at most the request's out_size.
-    pub fn ioctl_done(&self, unique: u64, bytes: &[u8]) {
-        self.send(0, unique, [&[0; 16], bytes]);
-    }
-
-    /// Answers a POLL.
-    pub fn polled(&self, unique: u64, revents: u32) {
-        let mut body = [0; 8];
-        body[..4].copy_from_slice(&revents.to_ne_bytes());
-        self.reply(unique, &body);
-    }
-
-    /// Wakes who sleeps on the file of this poll handle; the kernel then asks again.
-    pub fn notify_poll(&self, kh: u64) {
-        self.send(NOTIFY_POLL, 0, [&kh.to_ne_bytes(), &[]]);
-    }
+/// `struct fuse_ioctl_out`: what the ioctl returns, if it is negative an error; the bytes that go out follow it.
+pub fn ioctl_out(result: i32) -> [u8; 16] {
+    let mut body = [0; 16];
+    body[..4].copy_from_slice(&result.to_ne_bytes());
+    body
 }
 
-impl AsFd for Channel {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
+/// A part of the caller's memory (`struct fuse_ioctl_iovec`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Where it begins.
+    pub address: u64,
+    /// Bytes.
+    pub len: usize,
+}
+
+/// The reply to an IOCTL that has the kernel copy these parts in, make room for those out, and ask again.
+pub fn ioctl_retry(input: &[Part], output: &[Part]) -> Vec<u8> {
+    const RETRY: u32 = 1 << 2;
+    let count = |parts: &[Part]| u32::try_from(parts.len()).unwrap_or(u32::MAX);
+    let head = [0, RETRY, count(input), count(output)].map(u32::to_ne_bytes);
+    let parts = input.iter().chain(output).flat_map(|part| [part.address, part.len as u64]);
+    head.into_iter().flatten().chain(parts.flat_map(u64::to_ne_bytes)).collect()
 }
 
 #[cfg(test)]
@@ -340,5 +286,20 @@ mod tests {
         assert_eq!(WriteIn::parse(&write).map(|(_, data)| data), Some(&b"abc"[..]));
         write.truncate(42);
         assert_eq!(WriteIn::parse(&write), None, "shorter than it says");
+    }
+
+    #[test]
+    fn a_retry_counts_its_parts_and_lists_them_in_order() {
+        let part = |address, len| Part { address, len };
+        let reply = ioctl_retry(&[part(0x1000, 16), part(0x2000, 40)], &[part(0x1000, 16)]);
+        assert_eq!(reply.len(), 16 + 3 * 16);
+        let words: Vec<u32> =
+            reply.chunks(4).map(|word| word.try_into().map_or(0, u32::from_ne_bytes)).collect();
+        assert_eq!(words[..4], [0, 4, 2, 1], "result, FUSE_IOCTL_RETRY, in_iovs, out_iovs");
+        let mut parts = Fields(&reply[16..]);
+        let found: Vec<_> = std::iter::from_fn(|| parts.u64()).collect();
+        assert_eq!(found, [0x1000, 16, 0x2000, 40, 0x1000, 16]);
+        assert_eq!(unique_of(&message(opcode::READ, &[])), Some(7));
+        assert_eq!(unique_of(&[0; 15]), None);
     }
 }

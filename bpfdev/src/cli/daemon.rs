@@ -74,7 +74,7 @@ impl Daemon {
     /// # Errors
     /// Those of [`Daemon::start`].
     pub fn in_sandbox(options: &DeviceOptions) -> anyhow::Result<Daemon> {
-        let served = ["--mount", MOUNT, "--link", "/dev"].map(OsString::from);
+        let served = ["--front", "fuse", "--mount", MOUNT, "--link", "/dev"].map(OsString::from);
         Daemon::start(served.into_iter().chain(options.arguments()))
     }
 

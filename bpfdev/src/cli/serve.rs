@@ -17,27 +17,36 @@ use nix::unistd::Group;
 
 use super::UsageError;
 use crate::chardev::helper::Limits;
-use crate::fuse::{
-    DEFAULT_HELPERS, DEFAULT_LINK, DEFAULT_MAX_OPEN, DEFAULT_MOUNT, Daemon, End, ServeOptions,
+use crate::chardev::nodes;
+use crate::chardev::session::End;
+use crate::serving::{
+    DEFAULT_HELPERS, DEFAULT_LINK, DEFAULT_MAX_OPEN, DEFAULT_MOUNT, FrontEnd, ServeOptions, Served,
 };
 
 /// Serve the device until SIGTERM or SIGINT
 ///
-/// Mounts a directory with the nodes of the device of --abi (bpf, bpf0, …: those that system has), and makes symlinks
-/// to them in /dev. A name there that is not ours is never replaced. The directories freebsd, netbsd, openbsd, dragonfly
-/// and macos below it have the nodes of these systems, each speaking its own dialect. Interfaces are those of the network
-/// namespace of the thread that issues BIOCSETIF.
+/// The nodes of the device of --abi (bpf, bpf0, …: those that system has) are in /dev. Through CUSE they are character
+/// devices. Through FUSE they are files of a mounted directory, and symlinks to them are made in /dev; a name there that is
+/// not ours is never replaced. The directories freebsd, netbsd, openbsd, dragonfly and macos of /dev/bpfdev have the nodes
+/// of these systems, each speaking its own dialect: through CUSE those that --also names, through FUSE all. Interfaces are
+/// those of the network namespace of the thread that issues BIOCSETIF.
 #[derive(Debug, clap::Args)]
 pub struct ServeArgs {
-    /// Directory to mount on, made if it is missing
+    /// How the kernel is spoken to
+    #[arg(long, value_name = "FRONT", value_enum, default_value = "auto")]
+    front: FrontEnd,
+    /// Directory of the device: to mount on, made if it is missing (FUSE), or below /dev (CUSE)
     #[arg(long, value_name = "DIR", default_value = DEFAULT_MOUNT)]
     mount: PathBuf,
-    /// Directory for the symlinks bpf, bpf0, … to the nodes
+    /// Directory for bpf, bpf0, …: symlinks to the nodes (FUSE), or the nodes themselves (CUSE, below /dev)
     #[arg(long, value_name = "DIR", default_value = DEFAULT_LINK, conflicts_with = "no_link")]
     link: PathBuf,
-    /// Make no symlinks
+    /// Leave the nodes in the directory of --mount
     #[arg(long)]
     no_link: bool,
+    /// Systems with nodes of their own dialect in a directory of their name, separated by commas; FUSE has them all
+    #[arg(long, value_name = "SYSTEM", value_delimiter = ',', value_parser = directory)]
+    also: Vec<&'static Abi>,
     /// The dialect of the top-level nodes: linux (FreeBSD's layout and requests), freebsd, netbsd, netbsd7, openbsd, dragonfly or macos
     #[arg(long, value_name = "DIALECT", default_value = "linux", value_parser = dialect)]
     abi: &'static Abi,
@@ -71,6 +80,13 @@ fn dialect(name: &str) -> Result<&'static Abi, String> {
     Abi::by_name(name).ok_or_else(|| {
         let names: Vec<_> = bpfdev_core::abi::ALL.iter().map(|abi| abi.name).collect();
         format!("no such dialect; there are {}", names.join(", "))
+    })
+}
+
+fn directory(name: &str) -> Result<&'static Abi, String> {
+    nodes::DIRECTORIES.into_iter().find(|abi| abi.name == name).ok_or_else(|| {
+        let names = nodes::DIRECTORIES.map(|abi| abi.name);
+        format!("no such system; there are {}", names.join(", "))
     })
 }
 
@@ -108,7 +124,8 @@ pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     if let Err(error) = crate::sys::raise_open_files() {
         tracing::warn!(%error, "the number of open files cannot be raised: fewer can capture at once");
     }
-    let daemon = Daemon::start(options(args)?)?;
+    let front = args.front;
+    let daemon = Served::start(front, options(args)?)?;
     if let Some(mut ready) = ready {
         ready.write_all(b"\n").context("cannot say that the device is ready")?;
     }
@@ -116,7 +133,7 @@ pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     Ok(match daemon.stop()? {
         End::Stopped => ExitCode::SUCCESS,
         End::Unmounted => {
-            eprintln!("bpfdev: somebody has unmounted the device");
+            eprintln!("bpfdev: somebody has taken the device away (umount, or the connection's abort)");
             ExitCode::FAILURE
         }
     })
@@ -132,6 +149,7 @@ fn options(args: ServeArgs) -> anyhow::Result<ServeOptions> {
         link: (!args.no_link).then_some(args.link),
         mode,
         gid,
+        also: args.also,
         max_open: args.max_open,
         helpers: Limits { threads: args.helpers, per_uid: args.helpers_per_user },
         ..ServeOptions::new(args.abi, network, Arc::new(MonotonicClock))
@@ -153,7 +171,7 @@ fn group(name: &str) -> anyhow::Result<u32> {
 }
 
 /// Until a signal comes, or the device is served no longer.
-fn wait(signals: &SignalFd, daemon: &Daemon) -> anyhow::Result<()> {
+fn wait(signals: &SignalFd, daemon: &Served) -> anyhow::Result<()> {
     let mut fds =
         [PollFd::new(signals.as_fd(), PollFlags::POLLIN), PollFd::new(daemon.ended(), PollFlags::POLLIN)];
     loop {

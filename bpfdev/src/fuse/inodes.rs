@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use super::nodes::Minor;
+use crate::chardev::nodes::Minor;
 
 /// Numbers below are the directories'.
 const FIRST: u64 = 1 << 8;

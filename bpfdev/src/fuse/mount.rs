@@ -11,7 +11,8 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use bpfdev_core::abi::Abi;
 
-use super::{Cure, ServeError, nodes};
+use crate::chardev::nodes;
+use crate::serving::{Cure, ServeError};
 
 /// Where the kernel's end of FUSE is.
 const DEV_FUSE: &str = "/dev/fuse";

@@ -9,38 +9,31 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
-use nix::sys::epoll::{EpollEvent, EpollFlags};
+use nix::sys::epoll::EpollFlags;
 use nix::sys::eventfd::EventFd;
 use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 
 use super::namespace::MAX_WRITE;
 use super::opens::Opens;
 use super::size::Sizes;
-use crate::chardev::session::{NewFile, Session};
+use crate::chardev::channel::Channel;
+use crate::chardev::session::{End, FRONT, Front, NewFile, Session};
 use crate::chardev::wire::{self, Header, OUT_HEADER, opcode};
 
 /// Beside what is written, a message has headers; the kernel insists on room for both.
 const HEADROOM: usize = 64 << 10;
-/// Requests taken in one turn, before taps and timers have theirs.
-const REQUESTS_A_TURN: usize = 32;
+const DEVICE: u64 = FRONT;
+const FUSER: u64 = FRONT + 1;
 
-const DEVICE: u64 = u64::MAX;
-const FUSER: u64 = u64::MAX - 1;
-const HELPERS: u64 = u64::MAX - 2;
-const STOP: u64 = u64::MAX - 3;
-
-/// Why the loop ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// It was told to.
-    Stopped,
-    /// The mount is gone: somebody unmounted it, or aborted the connection.
-    Unmounted,
-}
-
-/// The loop's state.
+/// The loop, with the session it drives.
 pub struct Mux {
     session: Session,
+    kernel: Kernel,
+}
+
+/// What stands between the kernel and fuser.
+struct Kernel {
+    channel: Arc<Channel>,
     /// Our end of fuser's socket pair.
     fuser: OwnedFd,
     /// What fuser's end had no room for.
@@ -51,136 +44,101 @@ pub struct Mux {
     opening: HashMap<u64, Header>,
     /// Unique of the INIT that fuser has.
     init: Option<u64>,
-    /// A write to it ends the loop; the poll set has it.
-    _stop: Arc<EventFd>,
     buffer: Vec<u8>,
     /// Bytes the buffer must have: the kernel gives nothing to a smaller one.
     buffer_len: usize,
 }
 
 impl Mux {
-    /// A loop over `session`, whose other requests go to `fuser`; a write to `stop` ends it.
+    /// A loop over `session` and the kernel's end `device`, whose other requests go to `fuser`.
     ///
     /// # Errors
     /// epoll_ctl(2)'s.
     pub fn new(
         mut session: Session,
+        device: OwnedFd,
         fuser: OwnedFd,
         opens: Arc<Opens>,
         sizes: Sizes,
-        stop: Arc<EventFd>,
     ) -> io::Result<Mux> {
-        let helpers = session.helpers_fd();
-        session.watch_device(DEVICE)?;
-        let pump = session.pump();
-        pump.watch_always(&fuser, FUSER)?;
-        pump.watch_always(&*helpers, HELPERS)?;
-        pump.watch_always(&*stop, STOP)?;
+        let channel = Arc::new(Channel::new(device));
+        session.pump().watch_always(&*channel, DEVICE)?;
+        session.pump().watch_always(&fuser, FUSER)?;
         let buffer = vec![0; MAX_WRITE as usize + HEADROOM];
-        Ok(Mux {
-            session,
+        let kernel = Kernel {
+            channel,
             fuser,
             outgoing: VecDeque::new(),
             opens,
             sizes,
             opening: HashMap::new(),
             init: None,
-            _stop: stop,
             buffer_len: buffer.len(),
             buffer,
-        })
+        };
+        Ok(Mux { session, kernel })
     }
 
-    /// Serves until it is stopped or unmounted; all files are closed then, and fuser is told that it is over.
+    /// Serves until a write to `stop` or until it is unmounted; all files are closed then, and fuser is told that it is over.
     ///
     /// # Errors
     /// What makes it impossible to go on.
-    pub fn run(mut self) -> io::Result<End> {
-        let end = self.serve();
-        self.session.close_all();
-        self.end_fuser();
+    pub fn run(mut self, stop: &EventFd) -> io::Result<End> {
+        let end = self.session.run(stop, &mut self.kernel);
+        self.kernel.end_fuser();
         end
     }
+}
 
-    fn serve(&mut self) -> io::Result<End> {
-        let mut events = [EpollEvent::empty(); 64];
-        loop {
-            let now = self.session.now();
-            let count = self.session.pump().wait(&mut events, now)?.len();
-            for event in events.iter().take(count) {
-                match event.data() {
-                    DEVICE => {
-                        if let Some(end) = self.requests()? {
-                            return Ok(end);
-                        }
-                    }
-                    FUSER => self.fuser_ready(event.events())?,
-                    HELPERS => self.session.helpers_done(),
-                    STOP => return Ok(End::Stopped),
-                    fh => {
-                        let error = event.events().intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP);
-                        self.session.tap_ready(fh, error);
-                    }
-                }
-            }
-            self.session.timers();
+impl Front for Kernel {
+    fn ready(&mut self, session: &mut Session, key: u64, events: EpollFlags) -> io::Result<Option<End>> {
+        if key == FUSER {
+            self.fuser_ready(session, events)?;
+            return Ok(None);
         }
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let channel = self.channel.clone();
+        let there =
+            channel.take(&mut buffer, |header, body, message| self.message(session, header, body, message));
+        self.buffer = buffer;
+        Ok((!there?).then_some(End::Unmounted))
     }
+}
 
-    /// Takes the requests that are there, so many at once.
-    fn requests(&mut self) -> io::Result<Option<End>> {
-        for _ in 0..REQUESTS_A_TURN {
-            let mut buffer = std::mem::take(&mut self.buffer);
-            let received = self.session.channel().receive(&mut buffer);
-            let result = match received {
-                Ok(Some(len)) => self.message(buffer.get(..len).unwrap_or_default()),
-                Ok(None) => {
-                    self.buffer = buffer;
-                    return Ok(None);
-                }
-                Err(e) if matches!(e.raw_os_error(), Some(libc::ENODEV | libc::ECONNABORTED)) => {
-                    return Ok(Some(End::Unmounted));
-                }
-                Err(e) => Err(e),
-            };
-            self.buffer = buffer;
-            result?;
-            self.fit_buffer();
-        }
-        Ok(None)
-    }
-
-    fn message(&mut self, message: &[u8]) -> io::Result<()> {
-        let Some((header, body)) = Header::split(message) else {
-            tracing::error!(len = message.len(), "the kernel's message is not whole");
-            return Ok(());
-        };
+impl Kernel {
+    fn message(
+        &mut self,
+        session: &mut Session,
+        header: &Header,
+        body: &[u8],
+        message: &[u8],
+    ) -> io::Result<()> {
         match header.opcode {
             opcode::READ | opcode::WRITE | opcode::IOCTL | opcode::POLL | opcode::INTERRUPT => {
-                self.session.request(&header, body);
+                session.request(&self.channel, header, body);
                 return Ok(());
             }
             opcode::OPEN => {
-                self.opening.insert(header.unique, header);
+                self.opening.insert(header.unique, *header);
             }
             // Ours first: what the file still holds is given up in order, then the kernel hears that it is closed.
             opcode::RELEASE => {
                 if let Some(fh) = wire::first_u64(body) {
-                    self.session.released(fh);
+                    session.released(fh);
                 }
             }
             opcode::INIT => self.init = Some(header.unique),
             _ => {}
         }
-        self.forward(message)
+        self.forward(session, message)
     }
 
-    fn forward(&mut self, message: &[u8]) -> io::Result<()> {
+    fn forward(&mut self, session: &mut Session, message: &[u8]) -> io::Result<()> {
         if self.outgoing.is_empty() && self.try_send(message)? {
             return Ok(());
         }
         if self.outgoing.is_empty() {
-            self.session.pump().watch_output(&self.fuser, FUSER, true)?;
+            session.pump().watch_output(&self.fuser, FUSER, true)?;
         }
         self.outgoing.push_back(message.to_vec());
         Ok(())
@@ -196,7 +154,7 @@ impl Mux {
         }
     }
 
-    fn fuser_ready(&mut self, events: EpollFlags) -> io::Result<()> {
+    fn fuser_ready(&mut self, session: &mut Session, events: EpollFlags) -> io::Result<()> {
         if events.contains(EpollFlags::EPOLLOUT) && !self.outgoing.is_empty() {
             while let Some(message) = self.outgoing.pop_front() {
                 if !self.try_send(&message)? {
@@ -205,22 +163,22 @@ impl Mux {
                 }
             }
             if self.outgoing.is_empty() {
-                self.session.pump().watch_output(&self.fuser, FUSER, false)?;
+                session.pump().watch_output(&self.fuser, FUSER, false)?;
             }
         }
         let mut buffer = std::mem::take(&mut self.buffer);
-        let result = self.replies(&mut buffer);
+        let result = self.replies(session, &mut buffer);
         self.buffer = buffer;
         self.fit_buffer();
         result
     }
 
     /// Passes fuser's replies on.
-    fn replies(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+    fn replies(&mut self, session: &mut Session, buffer: &mut [u8]) -> io::Result<()> {
         loop {
             match recv(self.fuser.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
                 Ok(0) => return Err(io::Error::new(io::ErrorKind::BrokenPipe, "fuser's thread has ended")),
-                Ok(len) => self.reply(buffer.get(..len).unwrap_or_default()),
+                Ok(len) => self.reply(session, buffer.get(..len).unwrap_or_default()),
                 Err(nix::errno::Errno::EAGAIN) => return Ok(()),
                 Err(nix::errno::Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
@@ -228,7 +186,7 @@ impl Mux {
         }
     }
 
-    fn reply(&mut self, message: &[u8]) {
+    fn reply(&mut self, session: &mut Session, message: &[u8]) {
         let Some((unique, error)) = wire::reply_of(message) else { return };
         if self.init == Some(unique) {
             self.init = None;
@@ -246,13 +204,13 @@ impl Mux {
                 claim: Box::new(opening.claim),
                 room: Box::new(opening.room),
             };
-            self.session.opened(fh, &header, file);
+            session.opened(fh, &header, file);
             Some(fh)
         });
-        if let Err(error) = self.session.channel().forward(message) {
+        if let Err(error) = self.channel.forward(message) {
             tracing::debug!(unique, %error, "nobody waits for this reply");
             if let Some(fh) = opened {
-                self.session.released(fh);
+                session.released(fh);
             }
         }
     }

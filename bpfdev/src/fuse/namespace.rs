@@ -19,9 +19,9 @@ use fuser::{
 use bpfdev_core::abi::Abi;
 
 use super::inodes::{Inode, Inodes};
-use super::nodes::{self, Device};
 use super::opens::{Opening, Opens};
 use super::size::HiddenNames;
+use crate::chardev::nodes::{self, Device};
 
 /// Largest piece of a read(2) or write(2), bytes: what the kernel takes by default (fs.fuse.max_pages_limit).
 pub const MAX_WRITE: u32 = 1 << 20;
@@ -160,7 +160,7 @@ impl Namespace {
         let inode = self.inodes().get(ino.0).cloned().ok_or(Errno::EISDIR)?;
         let device = self.devices.get(inode.device).ok_or(Errno::ENXIO)?;
         let room = self.opens.room().ok_or(Errno::EMFILE)?;
-        let claim = device.open(inode.minor)?;
+        let claim = device.open(inode.minor).map_err(|errno| Errno::from_i32(errno.linux()))?;
         let fh = self.next_file.fetch_add(1, Ordering::Relaxed);
         let write_only = flags.acc_mode() == OpenAccMode::O_WRONLY;
         let opening = Opening { abi: device.abi, write_only, inode: ino.0, size: inode.size, claim, room };

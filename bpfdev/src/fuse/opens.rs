@@ -1,12 +1,13 @@
 //! Open files on their way from the namespace plane, which opens them, to the character plane, which has them.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bpfdev_core::abi::Abi;
 
-use super::nodes::Claim;
+use crate::chardev::nodes::Claim;
+use crate::chardev::room::{Room, Rooms};
 
 /// What an OPEN came to.
 #[derive(Debug)]
@@ -28,22 +29,19 @@ pub struct Opening {
 /// Open files, counted, and those whose OPEN the character plane has not seen answered yet.
 #[derive(Debug)]
 pub struct Opens {
-    live: AtomicUsize,
-    max: usize,
+    rooms: Arc<Rooms>,
     opening: Mutex<HashMap<u64, Opening>>,
 }
 
 impl Opens {
     /// None open, at most `max`.
     pub fn new(max: usize) -> Arc<Opens> {
-        Arc::new(Opens { live: AtomicUsize::new(0), max, opening: Mutex::default() })
+        Arc::new(Opens { rooms: Rooms::new(max), opening: Mutex::default() })
     }
 
     /// Room for one more file; `None`: there is none.
-    pub fn room(self: &Arc<Opens>) -> Option<Room> {
-        let more = |live| (live < self.max).then_some(live + 1);
-        let taken = self.live.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok();
-        taken.then(|| Room(self.clone()))
+    pub fn room(&self) -> Option<Room> {
+        self.rooms.take()
     }
 
     /// The file `fh` is being opened: to be called before the reply to its OPEN is made.
@@ -54,15 +52,5 @@ impl Opens {
     /// Takes over the file `fh`, whose OPEN is answered.
     pub fn take(&self, fh: u64) -> Option<Opening> {
         self.opening.lock().unwrap_or_else(PoisonError::into_inner).remove(&fh)
-    }
-}
-
-/// The room of one open file, from its OPEN until the last of it is closed.
-#[derive(Debug)]
-pub struct Room(Arc<Opens>);
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        self.0.live.fetch_sub(1, Ordering::Relaxed);
     }
 }

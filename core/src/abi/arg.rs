@@ -151,7 +151,10 @@ impl Call {
     }
 
     /// The embedded pointer of `arg`, with the count beside it.
-    fn pointer(&self, arg: &[u8]) -> Result<(u32, u64), Errno> {
+    ///
+    /// # Errors
+    /// `Fault` when `arg` is shorter than that.
+    pub fn pointer(&self, arg: &[u8]) -> Result<(u32, u64), Errno> {
         let count = u32_at(arg, 0)?;
         let address = match self.row.arg {
             Arg::Program32 | Arg::DltList32 => u64::from(u32_at(arg, 4)?),

@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bpfdev_core::abi::rules::Nodes;
 use bpfdev_core::abi::{self, Abi};
-use fuser::Errno;
+use bpfdev_core::errno::Errno;
 
 /// The cloning node's name, and what the numbered ones begin with.
 const BPF: &str = "bpf";
 
-/// The dialects that have a directory of their own below the mount, whatever its top speaks.
+/// The dialects that can have a directory of their own beside the top, whatever that speaks.
 pub static DIRECTORIES: [&Abi; 5] = [
     &abi::freebsd::FREEBSD,
     &abi::netbsd::NETBSD,
@@ -128,7 +128,7 @@ impl Device {
         };
         let mut state = self.lock();
         if !state.held.insert(number) {
-            return Err(Errno::EBUSY);
+            return Err(Errno::Busy);
         }
         // With the last one taken there is one more: who tries one after the other always finds the next.
         if number + 1 == state.numbered && state.numbered < most {
@@ -190,7 +190,7 @@ mod tests {
         let open = |n| macos.open(Minor::Numbered(n)).unwrap();
         let two = open(2);
         assert_eq!(macos.names().count(), 4, "not the last one");
-        assert_eq!(macos.open(Minor::Numbered(2)).unwrap_err(), Errno::EBUSY);
+        assert_eq!(macos.open(Minor::Numbered(2)).unwrap_err(), Errno::Busy);
         drop(two);
         drop(open(2));
         drop(open(3));
