@@ -7,6 +7,7 @@
 pub mod cache;
 pub mod host;
 pub mod process;
+pub mod tcpdump;
 pub mod traffic;
 
 use std::collections::BTreeSet;
@@ -57,7 +58,7 @@ pub struct Client {
 }
 
 /// Every client, in the order in which they run.
-pub const CLIENTS: &[&Client] = &[];
+pub const CLIENTS: &[&Client] = &[&tcpdump::CLIENT];
 
 /// The checks of one client as they are made.
 #[derive(Debug)]
@@ -85,9 +86,16 @@ impl Checks {
         }
     }
 
-    /// Shows what was measured.
-    pub fn figure(&self, text: &str) {
-        println!("        {}: {text}", self.client);
+    /// Makes one check that measures something, and shows what.
+    pub fn measure(&mut self, name: &str, check: impl FnOnce() -> anyhow::Result<String>) {
+        let mut measured = None;
+        self.check(name, || {
+            measured = Some(check()?);
+            Ok(())
+        });
+        if let Some(text) = measured {
+            println!("        {}: {text}", self.client);
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Programs under way: what they said, and how they ended.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -138,11 +139,26 @@ impl Running {
     /// # Errors
     /// It ended, or the time did, without such a line; with what it did say.
     pub fn wait_for_line(&self, wanted: impl Fn(&str) -> bool, patience: Duration) -> anyhow::Result<String> {
+        self.wait_until(
+            |said| said.stdout.iter().chain(&said.stderr).find(|line| wanted(line)).cloned(),
+            patience,
+        )
+    }
+
+    /// Waits until the lines of standard output are enough.
+    ///
+    /// # Errors
+    /// It ended, or the time did, before they were; with what it did say.
+    pub fn wait_for(&self, enough: impl Fn(&[String]) -> bool, patience: Duration) -> anyhow::Result<()> {
+        self.wait_until(|said| enough(&said.stdout).then_some(()), patience)
+    }
+
+    fn wait_until<T>(&self, found: impl Fn(&Said) -> Option<T>, patience: Duration) -> anyhow::Result<T> {
         let end = Instant::now() + patience;
         let mut said = lock(&self.said);
         loop {
-            if let Some(line) = said.stdout.iter().chain(&said.stderr).find(|line| wanted(line)) {
-                return Ok(line.clone());
+            if let Some(found) = found(&said) {
+                return Ok(found);
             }
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() || said.ended == 2 {
@@ -156,6 +172,31 @@ impl Running {
                 .wait_timeout(said, left)
                 .map_or_else(|poisoned| poisoned.into_inner().0, |(said, _)| said);
         }
+    }
+
+    /// Waits until it sleeps: it has not run for a while, whatever it waits for.
+    ///
+    /// # Errors
+    /// It ended, or the time did.
+    pub fn wait_asleep(&self, patience: Duration) -> anyhow::Result<()> {
+        const A_WHILE: Duration = Duration::from_millis(200);
+        let path = format!("/proc/{}/status", self.pid());
+        let state = || -> anyhow::Result<(bool, String)> {
+            let status = fs::read_to_string(&path).with_context(|| format!("{} has ended", self.name))?;
+            let field =
+                |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+            let asleep = field("State:").trim_start().starts_with('S');
+            Ok((asleep, format!("{} {}", field("Name:"), field("voluntary_ctxt_switches:"))))
+        };
+        let end = Instant::now() + patience;
+        while Instant::now() < end {
+            let before = state()?;
+            thread::sleep(A_WHILE);
+            if before.0 && state()? == before {
+                return Ok(());
+            }
+        }
+        bail!("{} does not come to sleep", self.name)
     }
 
     /// Lines of standard output so far.
