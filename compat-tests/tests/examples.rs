@@ -88,6 +88,25 @@ fn packets_of_an_interface_are_printed() {
     assert!(child.wait().expect("it ends").success(), "after two");
 }
 
+/// The portable program in C, on the device of a private /dev.
+#[test]
+fn so_are_those_of_the_c_example() {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("example-capture");
+    // the Makefile's flags
+    let mut cc = Command::new("cc");
+    cc.args(["-std=gnu99", "-Wall", "-Wextra", "-Werror", "-O2", "-I"]).arg(project.join("bpfdev/include"));
+    cc.arg("-o").arg(&program).arg(project.join("examples/c/capture.c"));
+    assert!(cc.status().expect("cc runs").success(), "it compiles without a warning");
+    let namespace = Namespace::new().expect("a network namespace");
+    namespace.rtnl().expect("rtnetlink").set_up("lo").expect("up");
+    let mut wrap = Command::new(program::bpfdev());
+    wrap.args(["wrap", "--"]).arg(&program).args(["lo", "2"]).stdout(Stdio::piped());
+    let mut child = namespace.enter(|| wrap.spawn()).expect("entered").expect("started");
+    until(&namespace, &mut child, |line| line == "132 bytes on the wire, 132 kept");
+    assert!(child.wait().expect("it ends").success(), "after two");
+}
+
 #[test]
 fn what_opens_connections_is_printed() {
     let namespace = Namespace::new().expect("a network namespace");

@@ -21,11 +21,9 @@ open_bpf(void)
 	char path[sizeof("/dev/bpf255")];
 	int fd = open("/dev/bpf", O_RDWR);
 
-	for (int i = 0; fd < 0 && i < 256; i++) {
+	for (int i = 0; fd < 0 && (i == 0 || errno == EBUSY) && i < 256; i++) {
 		snprintf(path, sizeof(path), "/dev/bpf%d", i);
 		fd = open(path, O_RDWR);
-		if (fd < 0 && errno != EBUSY)
-			break;
 	}
 	return fd;
 }
@@ -43,23 +41,19 @@ main(int argc, char *argv[])
 		return 1;
 	}
 	strncpy(ifr.ifr_name, argv[1], sizeof(ifr.ifr_name) - 1);
-	if (ioctl(fd, BIOCSETIF, &ifr) < 0 || ioctl(fd, BIOCIMMEDIATE, &on) < 0 || ioctl(fd, BIOCGBLEN, &len) < 0) {
-		perror(argv[1]);
-		return 1;
-	}
+	if (ioctl(fd, BIOCSETIF, &ifr) < 0 || ioctl(fd, BIOCIMMEDIATE, &on) < 0 || ioctl(fd, BIOCGBLEN, &len) < 0)
+		return perror(argv[1]), 1;
 	char *buf = malloc(len);
 	for (;;) {
 		ssize_t n = read(fd, buf, len);
-		if (n < 0) {
-			perror("read");
-			return 1;
-		}
-		for (char *p = buf; p < buf + n;) {
-			struct bpf_hdr *h = (struct bpf_hdr *)p;
+		if (n < 0)
+			return perror("read"), 1;
+		struct bpf_hdr *h;
+		for (char *p = buf; p < buf + n; p += BPF_WORDALIGN(h->bh_hdrlen + h->bh_caplen)) {
+			h = (struct bpf_hdr *)p;
 			printf("%u bytes on the wire, %u kept\n", (unsigned)h->bh_datalen, (unsigned)h->bh_caplen);
 			if (left > 0 && --left == 0)
 				return 0;
-			p += BPF_WORDALIGN(h->bh_hdrlen + h->bh_caplen);
 		}
 		fflush(stdout);
 	}

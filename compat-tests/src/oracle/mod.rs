@@ -48,9 +48,9 @@ pub struct OracleArgs {
     /// Where to play them
     #[arg(long, value_enum, default_value = "emulated")]
     on: On,
-    /// The dialect that answers; netbsd7 is the version that was recorded [default: netbsd7, on the device netbsd]
-    #[arg(long, value_name = "DIALECT", value_parser = ["netbsd", "netbsd7"])]
-    abi: Option<String>,
+    /// The dialect that answers; netbsd7 is the version that was recorded
+    #[arg(long, value_name = "DIALECT", value_parser = ["netbsd", "netbsd7"], default_value = "netbsd7")]
+    abi: String,
     /// How many may be skipped for want of sense before that is a failure
     #[arg(long, value_name = "N", default_value_t = 0)]
     max_skipped: usize,
@@ -61,8 +61,8 @@ pub struct OracleArgs {
 
 impl OracleArgs {
     fn abi(&self) -> &'static Abi {
-        match (self.abi.as_deref(), self.on) {
-            (Some("netbsd"), _) | (None, On::Device) => &abi::netbsd::NETBSD,
+        match self.abi.as_str() {
+            "netbsd" => &abi::netbsd::NETBSD,
             _ => &abi::netbsd::NETBSD7,
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bpfdev_core::abi::{Abi, Encoding, Request, Response};
 use bpfdev_core::backend::{Interface, LinkState};
-use bpfdev_core::descriptor::{Descriptor, Opened};
+use bpfdev_core::descriptor::{Caller, Descriptor, Effect, Opened};
 use bpfdev_core::errno::Errno;
 use bpfdev_core::linktype::Linktype;
 
@@ -120,6 +120,25 @@ pub fn length_check(abi: &'static Abi, dlt: u32, len: usize) -> Result<(), Errno
     };
     descriptor.attach(interface, false);
     descriptor.check_write(&vec![0; len], LinkState { up: true, mtu: 1500 }).map(drop)
+}
+
+/// What SIOCGIFADDR comes to on an interface with this link-level address.
+pub fn link_address(abi: &'static Abi, loopback: bool, address: &[u8]) -> Result<Response, Errno> {
+    let mut descriptor = Descriptor::new(abi, Opened::default());
+    let interface = Interface {
+        name: "x0".into(),
+        index: 1,
+        network: 0,
+        linktype: Linktype::RAW,
+        linktypes: vec![Linktype::RAW],
+        loopback,
+        address: address.to_vec(),
+    };
+    descriptor.attach(interface, false);
+    match descriptor.ioctl(Request::GIfAddr, Caller::default())? {
+        Effect::Done(response) => Ok(response),
+        other => panic!("{}: {other:?}", abi.name),
+    }
 }
 
 /// Which of these link types can be written on a descriptor: `Err(Io)` for those that cannot.

@@ -9,7 +9,8 @@ impl<'a> Page<'a> {
     /// The table of all cells.
     pub(super) fn matrix(&self, html: &mut Html) {
         html.raw("<table id=matrix aria-labelledby=cases>\n<caption><span>Each cell leads to what was expected and ");
-        html.raw("seen. A row is a difference unless all its targets have passed with the same answers.</span></caption>\n");
+        html.raw("seen. The same letter in a row means the same answers; in a row without letters all answered alike. A row is ");
+        html.raw("a difference unless all its targets have passed with the same answers.</span></caption>\n");
         self.head(html);
         self.counts(html);
         let areas = self.rows.chunk_by(|one, other| area(&one.case.id) == area(&other.case.id));

@@ -46,8 +46,6 @@ impl Page<'_> {
         }
         self.tools(&mut html);
         self.matrix(&mut html);
-        html.raw("<footer><p>The same letter in a row means the same answers. Where a row has no letters, all that ");
-        html.raw("played it answered alike.</footer>\n");
         html.raw("<script>\n").raw(include_str!("page.js")).raw("</script>\n</body>\n</html>\n");
         html.0
     }

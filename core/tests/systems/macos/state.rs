@@ -4,7 +4,7 @@ use bpfdev_core::abi::{FilterSource, Request, Response};
 use bpfdev_core::errno::Errno;
 use bpfdev_core::linktype::Linktype;
 
-use crate::checks::{timeouts, value};
+use crate::checks::{link_address, timeouts, value};
 use crate::support::*;
 
 #[test]
@@ -34,6 +34,15 @@ fn siocgifaddr_gives_the_link_address() {
     arg[..3].copy_from_slice(b"em0");
     let back = fd.number(0xc020_6921, &arg).unwrap();
     assert_eq!((back.len(), &back[..16], &back[18..24]), (32, &arg[..16], &MAC[..]), "sa_data of ifr_addr");
+    // SIOCGIFADDR is the interface's business: a loopback has none, and neither has what has no address
+    assert_eq!(link_address(&MACOS, false, &[2; 6]), Ok(Response::LinkAddress(vec![2; 6])));
+    assert_eq!(
+        link_address(&MACOS, false, &[2; 20]),
+        Ok(Response::LinkAddress(vec![2; 14])),
+        "sa_data has 14"
+    );
+    assert_eq!(link_address(&MACOS, false, &[]), Err(Errno::Inval));
+    assert_eq!(link_address(&MACOS, true, &[2; 6]), Err(Errno::Inval));
 }
 
 #[test]
