@@ -34,6 +34,7 @@ pub fn errno_of(error: &io::Error) -> Errno {
         libc::ECONNABORTED => Errno::ConnAborted,
         libc::ENOBUFS => Errno::NoBufs,
         libc::ENOTCONN => Errno::NotConn,
+        libc::ENOSYS => Errno::NoSys,
         _ => Errno::Io,
     }
 }
