@@ -192,21 +192,27 @@ impl Pages {
         // SAFETY: memory at an address of the kernel's choice.
         let base = unsafe { libc::mmap(std::ptr::null_mut(), 3 * PAGE, read | write, flags, -1, 0) };
         assert_ne!(base, libc::MAP_FAILED, "{}", io::Error::last_os_error());
-        // SAFETY: the middle one of the pages just mapped, which nobody uses.
-        assert_eq!(unsafe { libc::mprotect(base.byte_add(PAGE), PAGE, libc::PROT_NONE) }, 0);
-        Pages(base.cast())
+        let pages = Pages(base.cast());
+        pages.protect(1, libc::PROT_NONE);
+        pages
     }
 
-    fn protect_the_last(&self, protection: i32) {
-        // SAFETY: the last of our pages, whose bytes are used through raw pointers only.
-        assert_eq!(unsafe { libc::mprotect(self.0.add(2 * PAGE).cast(), PAGE, protection) }, 0);
+    /// The byte so far from the first.
+    fn at(&self, offset: usize) -> *mut u8 {
+        assert!(offset <= 3 * PAGE);
+        // SAFETY: within the three pages, or just behind them.
+        unsafe { self.0.add(offset) }
+    }
+
+    fn protect(&self, page: usize, protection: i32) {
+        // SAFETY: one of our pages, whose bytes are used through raw pointers only.
+        assert_eq!(unsafe { libc::mprotect(self.at(page * PAGE).cast(), PAGE, protection) }, 0);
     }
 
     /// Puts bytes where the memory behind them cannot be touched, and gives their address.
     pub fn before_the_end(&self, bytes: &[u8]) -> usize {
         assert!(bytes.len() <= PAGE);
-        // SAFETY: within the first page, which can be written.
-        let at = unsafe { self.0.add(PAGE - bytes.len()) };
+        let at = self.at(PAGE - bytes.len());
         // SAFETY: as many bytes as there are up to the page's end.
         unsafe { at.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
         at.expose_provenance()
@@ -216,18 +222,17 @@ impl Pages {
     pub fn left_of_the_end(&self, len: usize) -> Vec<u8> {
         assert!(len <= PAGE);
         // SAFETY: within the first page; all of its bytes are initialized, and nobody writes them meanwhile.
-        unsafe { std::slice::from_raw_parts(self.0.add(PAGE - len), len) }.to_vec()
+        unsafe { std::slice::from_raw_parts(self.at(PAGE - len), len) }.to_vec()
     }
 
     /// Puts bytes into the page that can only be read, and gives their address.
     pub fn read_only(&self, bytes: &[u8]) -> usize {
         assert!(bytes.len() <= PAGE);
-        self.protect_the_last(libc::PROT_READ | libc::PROT_WRITE);
-        // SAFETY: within the last page, which can be written just now.
-        let at = unsafe { self.0.add(2 * PAGE) };
+        self.protect(2, libc::PROT_READ | libc::PROT_WRITE);
+        let at = self.at(2 * PAGE);
         // SAFETY: as many bytes as fit into the page.
         unsafe { at.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
-        self.protect_the_last(libc::PROT_READ);
+        self.protect(2, libc::PROT_READ);
         at.expose_provenance()
     }
 
@@ -235,7 +240,7 @@ impl Pages {
     pub fn read_only_bytes(&self, len: usize) -> Vec<u8> {
         assert!(len <= PAGE);
         // SAFETY: within the last page, which can be read.
-        unsafe { std::slice::from_raw_parts(self.0.add(2 * PAGE), len) }.to_vec()
+        unsafe { std::slice::from_raw_parts(self.at(2 * PAGE), len) }.to_vec()
     }
 }
 

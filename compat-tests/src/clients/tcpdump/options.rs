@@ -41,8 +41,8 @@ pub fn everything(scene: &Scene<'_>) -> anyhow::Result<Alike> {
 /// # Errors
 /// Another packet.
 pub fn direction(scene: &Scene<'_>) -> anyhow::Result<[usize; 3]> {
-    const DIRECTIONS: [(&str, fn(bool) -> bool); 3] =
-        [("in", |out| !out), ("out", |out| out), ("inout", |_| true)];
+    type Wanted = fn(bool) -> bool;
+    const DIRECTIONS: [(&str, Wanted); 3] = [("in", |out| !out), ("out", |out| out), ("inout", |_| true)];
     let interface = scene.stage.here.interface;
     let witness = scene.witness("direction")?;
     let mut pairs = Vec::new();
