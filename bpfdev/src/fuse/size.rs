@@ -7,11 +7,18 @@
 //!
 //! An inode has no name it could be found by, as each LOOKUP makes a new one. So there is one more, `.INODE` in the top
 //! directory, for that thread alone; the inode is held by it while the file is open, with no right to read (O_PATH).
+//!
+//! While it asks, the thread sleeps in our own file system, and not even SIGKILL ends that. So it has a table of descriptors of
+//! its own, without the /dev/fuse that is to answer it: when the daemon is killed that one is closed, which ends the mount
+//! and everybody's sleep, this thread's too.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -65,23 +72,23 @@ impl HiddenNames {
     }
 }
 
-/// The inode of an open file, as the refreshing thread holds it.
-#[derive(Debug)]
-enum Held {
-    NotYet,
-    Yes(Arc<OwnedFd>),
-    /// The file is closed: never again.
-    Closed,
+thread_local! {
+    /// The inodes that the refreshing thread holds, by their sizes' keys: descriptors of its own table, which are no other
+    /// thread's to close.
+    static HELD: RefCell<HashMap<u64, OwnedFd>> = RefCell::new(HashMap::new());
 }
 
 /// One open file's size.
 #[derive(Debug)]
 pub struct Size {
     inode: u64,
+    /// Another for each: an inode may be opened twice.
+    key: u64,
     /// What the inode's attributes say.
     shown: Arc<AtomicU64>,
     names: Arc<HiddenNames>,
-    held: Mutex<Held>,
+    /// The file is: the inode is let go.
+    closed: AtomicBool,
     /// It is to be refreshed, and that has not begun.
     pending: AtomicBool,
     /// Looks taken since the last refresh.
@@ -90,36 +97,24 @@ pub struct Size {
 }
 
 impl Size {
-    fn lock(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The inode, opened if it was not yet. The lock is not held meanwhile: closing must not wait for this.
-    fn file(&self) -> nix::Result<Arc<OwnedFd>> {
-        match &*self.lock() {
-            Held::Yes(file) => return Ok(file.clone()),
-            Held::Closed => return Err(Errno::ENOENT),
-            Held::NotYet => {}
-        }
-        let file = Arc::new(self.names.open(self.inode)?);
-        let mut held = self.lock();
-        match *held {
-            Held::Closed => Err(Errno::ENOENT),
-            _ => {
-                *held = Held::Yes(file.clone());
-                Ok(file)
-            }
-        }
-    }
-
     /// Has the kernel ask for the size, if it has changed or is not what the kernel has of it; whether it was so.
     fn refresh(&self, changed: bool) -> nix::Result<bool> {
-        let file = self.file()?;
-        if !changed && sys::known_size(file.as_fd()).ok() == Some(self.shown.load(Ordering::SeqCst)) {
-            return Ok(false);
-        }
-        fstat(&*file)?;
-        Ok(true)
+        HELD.with_borrow_mut(|held| {
+            let file = match held.entry(self.key) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => entry.insert(self.names.open(self.inode)?),
+            };
+            if !changed && sys::known_size(file.as_fd()).ok() == Some(self.shown.load(Ordering::SeqCst)) {
+                return Ok(false);
+            }
+            fstat(&*file)?;
+            Ok(true)
+        })
+    }
+
+    fn let_go(&self) {
+        // An O_PATH descriptor is closed without a word to the file system.
+        HELD.with_borrow_mut(|held| held.remove(&self.key));
     }
 
     fn next_look(&self) -> Option<Instant> {
@@ -136,6 +131,10 @@ impl Due for Size {
     fn run(&self) -> Option<Instant> {
         // From here on a change is one more refresh: what is told below is at least as new as this.
         let changed = self.pending.swap(false, Ordering::SeqCst);
+        if self.closed.load(Ordering::SeqCst) {
+            self.let_go();
+            return None;
+        }
         match self.refresh(changed) {
             Ok(false) => self.next_look(),
             Ok(true) => {
@@ -149,7 +148,7 @@ impl Due for Size {
                 self.pending.store(true, Ordering::SeqCst);
                 Some(Instant::now() + LOOKS[1])
             }
-            // The file is closed, or the mount is gone.
+            // The mount is gone.
             Err(error) => {
                 tracing::debug!(inode = self.inode, %error, "the size of an inode is not refreshed");
                 None
@@ -186,8 +185,8 @@ impl Gauge for SizeGauge {
 
 impl Drop for SizeGauge {
     fn drop(&mut self) {
-        // An O_PATH descriptor is closed without a word to the file system, so the loop may do it.
-        *self.size.lock() = Held::Closed;
+        self.size.closed.store(true, Ordering::SeqCst);
+        self.ask();
     }
 }
 
@@ -196,6 +195,7 @@ impl Drop for SizeGauge {
 pub struct Sizes {
     names: Arc<HiddenNames>,
     asking: Asking<Size>,
+    keys: AtomicU64,
 }
 
 impl Sizes {
@@ -206,9 +206,14 @@ impl Sizes {
     pub fn start(top: PathBuf) -> std::io::Result<(Sizes, JoinHandle<()>)> {
         let names = HiddenNames::new(top);
         let thread_names = names.clone();
-        let begin = move || thread_names.tid.store(nix::unistd::gettid().as_raw(), Ordering::SeqCst);
+        let begin = move || {
+            if let Err(error) = sys::own_descriptors() {
+                tracing::warn!(%error, "killed while it refreshes a size, the daemon may leave its clients asleep");
+            }
+            thread_names.tid.store(nix::unistd::gettid().as_raw(), Ordering::SeqCst);
+        };
         let (asking, thread) = schedule::start("sizes", begin)?;
-        Ok((Sizes { names, asking }, thread))
+        Ok((Sizes { names, asking, keys: AtomicU64::new(0) }, thread))
     }
 
     /// The names of the thread.
@@ -220,9 +225,10 @@ impl Sizes {
     pub fn gauge(&self, inode: u64, shown: Arc<AtomicU64>) -> SizeGauge {
         let size = Arc::new(Size {
             inode,
+            key: self.keys.fetch_add(1, Ordering::Relaxed),
             shown,
             names: self.names.clone(),
-            held: Mutex::new(Held::NotYet),
+            closed: false.into(),
             pending: false.into(),
             looks: AtomicU8::new(0),
             rests_until: Mutex::new(Instant::now()),
