@@ -133,7 +133,7 @@ fn the_names_it_takes_are_nobodys_and_a_closed_file_does_not_hold_the_mount() {
     becomes(&bpf, 174, "it was looked for, which changes nothing");
     drop(bpf);
     until("the mount is not held any longer", || nix::mount::umount(&device.dir).is_ok());
-    until("the daemon has noticed", || device.log().contains("unmounted"));
+    until("the daemon has noticed", || device.log().contains("taken the device away"));
     std::thread::sleep(Duration::from_millis(50));
 }
 

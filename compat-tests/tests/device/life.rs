@@ -147,7 +147,7 @@ fn who_unmounts_it_ends_it() {
     until("the daemon ends", || {
         std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
     });
-    assert!(device.as_ref().unwrap().log().contains("unmounted"));
+    assert!(device.as_ref().unwrap().log().contains("taken the device away"));
     drop(device.take());
 }
 
