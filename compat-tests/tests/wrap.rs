@@ -80,6 +80,7 @@ impl Running {
     }
 
     fn wait(&mut self) -> ExitStatus {
+        drop(self.0.stdin.take());
         let mut status = None;
         until("wrap ends", || {
             status = self.0.try_wait().unwrap();
