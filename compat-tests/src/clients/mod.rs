@@ -4,9 +4,15 @@
 //! run between two hosts of its own ([`host`]), beside what shows whether it is right: the other host's kernel, or the same
 //! program on Linux's own libpcap.
 
+pub mod arp_scan;
 pub mod cache;
 pub mod host;
+pub mod isc_dhcp;
+pub mod kernel;
+pub mod pnet_datalink;
 pub mod process;
+pub mod scapy;
+pub mod smoltcp;
 pub mod tcpdump;
 pub mod traffic;
 
@@ -58,7 +64,14 @@ pub struct Client {
 }
 
 /// Every client, in the order in which they run.
-pub const CLIENTS: &[&Client] = &[&tcpdump::CLIENT];
+pub const CLIENTS: &[&Client] = &[
+    &tcpdump::CLIENT,
+    &scapy::CLIENT,
+    &isc_dhcp::CLIENT,
+    &pnet_datalink::CLIENT,
+    &smoltcp::CLIENT,
+    &arp_scan::CLIENT,
+];
 
 /// The checks of one client as they are made.
 #[derive(Debug)]

@@ -83,8 +83,7 @@ impl Finished {
     /// The status, and the last it said.
     pub fn success(self) -> anyhow::Result<Finished> {
         if !self.status.success() {
-            let said: Vec<_> = self.stdout.iter().chain(&self.stderr).map(String::as_str).collect();
-            bail!("{}; it said: {}", self.status, said[said.len().saturating_sub(5)..].join(" | "));
+            bail!("{}; it said: {}", self.status, last(&self.stdout, &self.stderr));
         }
         Ok(self)
     }
@@ -162,9 +161,8 @@ impl Running {
             }
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() || said.ended == 2 {
-                let all: Vec<_> = said.stdout.iter().chain(&said.stderr).map(String::as_str).collect();
                 let so = if left.is_zero() { "did not say in time" } else { "ended without saying" };
-                bail!("{} {so} what was awaited, but: {}", self.name, all.join(" | "));
+                bail!("{} {so} what was awaited, but: {}", self.name, last(&said.stdout, &said.stderr));
             }
             said = self
                 .said
@@ -223,8 +221,7 @@ impl Running {
     pub fn finish(mut self, patience: Duration) -> anyhow::Result<Finished> {
         let Some(status) = wait(&mut self.child, patience)? else {
             let said = lock(&self.said);
-            let all: Vec<_> = said.stdout.iter().chain(&said.stderr).map(String::as_str).collect();
-            let last = all[all.len().saturating_sub(5)..].join(" | ");
+            let last = last(&said.stdout, &said.stderr);
             bail!("{} did not end within {} s; it said: {last}", self.name, patience.as_secs());
         };
         // what it left running may hold its outputs open: they are not waited for forever
@@ -254,6 +251,17 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The last that a program said, for a message.
+fn last(stdout: &[String], stderr: &[String]) -> String {
+    const LINES: usize = 10;
+    const LENGTH: usize = 200;
+    let tail = |lines: &[String]| -> Vec<String> {
+        let lines = lines.iter().skip(lines.len().saturating_sub(LINES));
+        lines.map(|line| line.chars().take(LENGTH).collect()).collect()
+    };
+    [tail(stdout), tail(stderr)].concat().join(" | ")
 }
 
 /// Runs a program to its end.

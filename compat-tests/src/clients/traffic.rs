@@ -104,13 +104,38 @@ pub fn tcp(from: (&Host, IpAddr), to: (&Host, IpAddr), len: usize) -> anyhow::Re
 /// # Errors
 /// One is not answered.
 pub fn ping(from: &Host, to: IpAddr, count: u16) -> anyhow::Result<()> {
-    (1..=count).try_for_each(|sequence| echo(from, to, sequence).with_context(|| format!("ping {to}")))
+    for sequence in 1..=count {
+        ensure!(echo(from, to, sequence, PATIENCE)?, "ping {to}: echo request {sequence} is not answered");
+    }
+    Ok(())
+}
+
+/// As ping(8) does: sends one echo request after the other, until so many are answered; gives how many that took.
+///
+/// # Errors
+/// After the most that may be sent, too few are answered.
+pub fn ping_until(from: &Host, to: IpAddr, answers: u16, most: u16) -> anyhow::Result<u16> {
+    let mut answered = 0;
+    for sequence in 1..=most {
+        if echo(from, to, sequence, Duration::from_secs(2))? {
+            answered += 1;
+        }
+        if answered == answers {
+            return Ok(sequence);
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+    bail!("{to} answered {answered} of {most} echo requests")
 }
 
 /// The identifier of our echo requests.
 const IDENTIFIER: [u8; 2] = [0xbf, 0xde];
 
-fn echo(from: &Host, to: IpAddr, sequence: u16) -> anyhow::Result<()> {
+/// Sends one echo request, and says whether it is answered in this time.
+///
+/// # Errors
+/// It cannot be sent.
+fn echo(from: &Host, to: IpAddr, sequence: u16, patience: Duration) -> anyhow::Result<bool> {
     let v4 = to.is_ipv4();
     let (family, protocol) = match to {
         IpAddr::V4(_) => (AddressFamily::Inet, SockProtocol::Icmp),
@@ -118,7 +143,7 @@ fn echo(from: &Host, to: IpAddr, sequence: u16) -> anyhow::Result<()> {
     };
     let socket =
         from.namespace.enter(|| socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol))??;
-    setsockopt(&socket, ReceiveTimeout, &TimeVal::seconds(1))?;
+    setsockopt(&socket, ReceiveTimeout, &TimeVal::milliseconds(100))?;
     let (request, reply) = if v4 { (8, 0) } else { (128, 129) };
     let identity = [&IDENTIFIER[..], &sequence.to_be_bytes()].concat();
     let mut message = [&[request, 0, 0, 0][..], &identity, &octets(56)].concat();
@@ -128,7 +153,7 @@ fn echo(from: &Host, to: IpAddr, sequence: u16) -> anyhow::Result<()> {
         message[2..4].copy_from_slice(&sum.to_be_bytes());
     }
     sendto(socket.as_raw_fd(), &message, &SockaddrStorage::from(SocketAddr::new(to, 0)), MsgFlags::empty())?;
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + patience;
     let mut buffer = [0; 1 << 11];
     while Instant::now() < end {
         let received = match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
@@ -139,10 +164,10 @@ fn echo(from: &Host, to: IpAddr, sequence: u16) -> anyhow::Result<()> {
         // a raw IPv4 socket's packets have their header
         let icmp = if v4 { received.get(20..).unwrap_or_default() } else { received };
         if icmp.first() == Some(&reply) && icmp.get(4..8) == Some(&identity[..]) {
-            return Ok(());
+            return Ok(true);
         }
     }
-    bail!("echo request {sequence} is not answered")
+    Ok(false)
 }
 
 /// RFC 1071.
