@@ -122,6 +122,11 @@ impl Receiver {
         &self.socket
     }
 
+    /// Octets of the ring.
+    pub fn ring_len(&self) -> usize {
+        self.ring.len()
+    }
+
     /// The socket's fd.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()

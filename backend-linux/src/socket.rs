@@ -46,6 +46,11 @@ impl Network for PacketSockets {
         Ok(Box::new(PacketSocket::attach(name, config, *self)?))
     }
 
+    fn most_memory(&self, config: &TapConfig) -> usize {
+        let layout = Layout::new(usize::MAX, config.bufsize, config.record_overhead);
+        self.ring_bytes.map_or(layout, |bytes| layout.with_len(bytes)).len()
+    }
+
     fn attached(&self, name: &str) -> Result<u32, TapError> {
         let socket = open()?;
         let (index, _) = interface::look_up(socket.as_fd(), name)?;
@@ -460,6 +465,10 @@ impl FilterBackend for PacketSocket {
             dropped: self.drops + self.receiver.cut,
             rejected: self.rejected + self.receiver.rejected,
         })
+    }
+
+    fn memory(&self) -> usize {
+        self.receiver.ring_len()
     }
 
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {

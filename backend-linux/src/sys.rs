@@ -280,6 +280,11 @@ impl RingMap {
         self.layout.frames()
     }
 
+    /// Octets of it.
+    pub fn len(&self) -> usize {
+        self.layout.len()
+    }
+
     /// The status word of the frame that begins at `offset`.
     fn status_word(&self, offset: usize) -> &AtomicU32 {
         // SAFETY: `offset` is `self.offset` or comes from Layout::offset: the start of one of the layout's frames, all

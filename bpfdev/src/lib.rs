@@ -64,6 +64,8 @@ pub mod cuse;
 #[cfg(feature = "daemon")]
 pub mod fuse;
 #[cfg(feature = "daemon")]
+pub mod service;
+#[cfg(feature = "daemon")]
 pub mod serving;
 #[cfg(feature = "daemon")]
 mod sys;

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bpfdev_core::abi::Abi;
@@ -12,7 +12,10 @@ use bpfdev_core::backend::Network;
 use bpfdev_core::time::Clock;
 
 use crate::chardev::helper::Limits;
+use crate::chardev::quota::{self, Quota, Quotas};
 use crate::chardev::session::{Config, End};
+use crate::chardev::status::Inquiry;
+use crate::service::seccomp::Guard;
 use crate::{cuse, fuse};
 
 /// Where the device is mounted unless told otherwise.
@@ -20,7 +23,11 @@ pub const DEFAULT_MOUNT: &str = "/dev/bpfdev";
 /// Where the symlinks are made unless told otherwise.
 pub const DEFAULT_LINK: &str = "/dev";
 /// Files open at once unless told otherwise; more are EMFILE.
-pub const DEFAULT_MAX_OPEN: usize = 1024;
+pub const DEFAULT_FILES: quota::Limits = quota::Limits { all: 1024, per_uid: 256 };
+/// Bytes of buffers and rings unless told otherwise; more are ENOBUFS.
+pub const DEFAULT_MEMORY: quota::Limits = quota::Limits { all: 1 << 30, per_uid: 256 << 20 };
+/// Requests that wait in files unless told otherwise; more are EBUSY.
+pub const DEFAULT_WAITING: quota::Limits = quota::Limits { all: 8192, per_uid: 2048 };
 /// Helper threads unless told otherwise.
 pub const DEFAULT_HELPERS: Limits = Limits { threads: 16, per_uid: 4 };
 
@@ -40,9 +47,15 @@ pub struct ServeOptions {
     /// Group of the nodes; `None` is the daemon's own.
     pub gid: Option<u32>,
     /// Files open at once.
-    pub max_open: usize,
+    pub files: quota::Limits,
+    /// Bytes of buffers and rings.
+    pub memory: quota::Limits,
+    /// Requests that wait in files.
+    pub waiting: quota::Limits,
     /// Helper threads that read callers' memory, and as many that attach taps.
     pub helpers: Limits,
+    /// What system calls the threads that take in clients' data may make; all, unless told otherwise.
+    pub guard: Guard,
     /// Where taps come from, as seen from the thread that attaches.
     pub network: Arc<dyn Network>,
     /// The clock whose moments the network's packets carry.
@@ -59,8 +72,11 @@ impl ServeOptions {
             also: Vec::new(),
             mode: 0o600,
             gid: None,
-            max_open: DEFAULT_MAX_OPEN,
+            files: DEFAULT_FILES,
+            memory: DEFAULT_MEMORY,
+            waiting: DEFAULT_WAITING,
             helpers: DEFAULT_HELPERS,
+            guard: Guard::default(),
             network,
             clock,
         }
@@ -76,6 +92,12 @@ impl ServeOptions {
             helpers: self.helpers,
             max_piece,
             page: page_size(),
+            quotas: Quotas {
+                files: Quota::new(self.files),
+                memory: Quota::new(self.memory),
+                waiting: Quota::new(self.waiting),
+            },
+            guard: self.guard.clone(),
         }
     }
 }
@@ -89,7 +111,9 @@ impl fmt::Debug for ServeOptions {
             .field("also", &self.also.iter().map(|abi| abi.name).collect::<Vec<_>>())
             .field("mode", &format_args!("{:o}", self.mode))
             .field("gid", &self.gid)
-            .field("max_open", &self.max_open)
+            .field("files", &self.files)
+            .field("memory", &self.memory)
+            .field("waiting", &self.waiting)
             .field("helpers", &self.helpers)
             .finish_non_exhaustive()
     }
@@ -184,6 +208,60 @@ pub enum FrontEnd {
     Auto,
 }
 
+/// A device that nobody serves yet. It is the time to give up privileges.
+#[derive(Debug)]
+pub enum Prepared {
+    /// Mounted already.
+    Fuse(fuse::Mounted),
+    /// The nodes come with the service.
+    Cuse(ServeOptions),
+}
+
+impl Prepared {
+    /// Does what needs privileges.
+    ///
+    /// # Errors
+    /// What was refused; nothing of it is left then.
+    pub fn new(front: FrontEnd, options: ServeOptions) -> Result<Prepared, ServeError> {
+        match front {
+            FrontEnd::Auto if cuse::can_serve(&options) => Ok(Prepared::Cuse(options)),
+            FrontEnd::Fuse | FrontEnd::Auto => fuse::Mounted::new(options).map(Prepared::Fuse),
+            FrontEnd::Cuse => Ok(Prepared::Cuse(options)),
+        }
+    }
+
+    /// The directory of the device.
+    pub fn dir(&self) -> &Path {
+        match self {
+            Prepared::Fuse(mounted) => mounted.dir(),
+            Prepared::Cuse(options) => &options.mount,
+        }
+    }
+
+    /// The mount, if there is one, stays when the daemon ends: it could not unmount.
+    pub fn stays(&mut self) {
+        if let Prepared::Fuse(mounted) = self {
+            mounted.stays();
+        }
+    }
+
+    /// Nodes are made while it is served.
+    pub fn makes_nodes(&self) -> bool {
+        matches!(self, Prepared::Cuse(_))
+    }
+
+    /// Serves. When it returns, the device can be opened.
+    ///
+    /// # Errors
+    /// What was refused; nothing of it is left then.
+    pub fn serve(self) -> Result<Served, ServeError> {
+        match self {
+            Prepared::Fuse(mounted) => mounted.serve().map(Served::Fuse),
+            Prepared::Cuse(options) => cuse::Daemon::start(&options).map(Served::Cuse),
+        }
+    }
+}
+
 /// A served device. Dropping it stops it.
 #[derive(Debug)]
 pub enum Served {
@@ -199,10 +277,14 @@ impl Served {
     /// # Errors
     /// What was refused; nothing of it is left then.
     pub fn start(front: FrontEnd, options: ServeOptions) -> Result<Served, ServeError> {
-        match front {
-            FrontEnd::Auto if cuse::can_serve(&options) => cuse::Daemon::start(&options).map(Served::Cuse),
-            FrontEnd::Fuse | FrontEnd::Auto => fuse::Daemon::start(options).map(Served::Fuse),
-            FrontEnd::Cuse => cuse::Daemon::start(&options).map(Served::Cuse),
+        Prepared::new(front, options)?.serve()
+    }
+
+    /// Who asks how its files and limits stand.
+    pub fn inquiry(&self) -> Inquiry {
+        match self {
+            Served::Fuse(daemon) => daemon.inquiry(),
+            Served::Cuse(daemon) => daemon.inquiry(),
         }
     }
 

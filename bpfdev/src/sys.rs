@@ -1,7 +1,7 @@
 //! What of the daemon no crate wraps safely.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Takes over a descriptor that this process was started with and whose number it was told (`--ready-fd`). To be called
 /// once for a number, before the program opens anything that might get it.
@@ -92,6 +92,15 @@ pub(crate) fn known_size(file: BorrowedFd<'_>) -> io::Result<u64> {
     Ok(unsafe { stat.assume_init() }.stx_size)
 }
 
+/// Rows and columns of a terminal; `None`: it is none, or says nothing.
+pub(crate) fn window_size(terminal: impl AsFd) -> Option<(usize, usize)> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the descriptor is borrowed, so it is open; `size` is room for one struct winsize.
+    let result = unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+    let (rows, columns) = (usize::from(size.ws_row), usize::from(size.ws_col));
+    (result == 0 && rows > 0 && columns > 0).then_some((rows, columns))
+}
+
 /// Takes as many open files as this process may have (RLIMIT_NOFILE): each of the device's takes several.
 ///
 /// # Errors
@@ -113,8 +122,6 @@ pub(crate) fn raise_open_files() -> io::Result<()> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::os::fd::AsFd;
-
     use super::*;
 
     #[test]

@@ -90,7 +90,7 @@ fn bsd_numbers_are_taken_in_all_four_directions() {
 
 #[test]
 fn no_more_files_than_allowed() {
-    let device = Device::start("max", "linux", |options| options.max_open = 2);
+    let device = Device::start("max", "linux", |options| options.files.all = 2);
     let (_a, b) = (device.open(), device.open());
     let node = device.daemon.node();
     assert_eq!(Bpf::open_with(&node, libc::O_RDWR).unwrap_err().raw_os_error(), Some(libc::EMFILE));

@@ -170,6 +170,10 @@ impl Network for CallerNetwork {
         self.there(|network| network.attach(name, config))
     }
 
+    fn most_memory(&self, config: &TapConfig) -> usize {
+        self.network.most_memory(config)
+    }
+
     fn attached(&self, name: &str) -> Result<u32, TapError> {
         self.there(|network| network.attached(name))
     }

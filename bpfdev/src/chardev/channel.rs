@@ -115,7 +115,6 @@ pub struct RequestId {
     unique: u64,
 }
 
-#[cfg(test)]
 impl RequestId {
     /// The one of this number, of no channel.
     pub fn of(unique: u64) -> RequestId {

@@ -5,19 +5,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bpfdev_core::abi::{Abi, Request};
+use bpfdev_core::backend::TapError;
 use bpfdev_core::errno::Errno;
 use bpfdev_core::file::{Drained, Interest, OpenFile, Opened, PendingRead, ReadStep, Step, Task, Wants};
 use bpfdev_core::time::Moment;
 
 use super::caller::Attached;
 use super::channel::{Asker, Poller, RequestId};
+use super::holdings::Holdings;
 use super::ports::Ports;
 use super::pump::{Feed, Watch};
+use super::quota::Part;
 use super::request::{Found, Ioctl, Req};
 use super::rest::Rests;
 use super::session::{Gauge, NewFile};
 use super::signal::Owner;
-use super::wire::{POLL_SCHEDULE_NOTIFY, PollIn, ReadIn};
+use super::status::FileStatus;
+use super::wire::{Header, POLL_SCHEDULE_NOTIFY, PollIn, ReadIn};
 
 /// While packets come that nobody waits for, they are moved in as often as this, for the number of readable bytes.
 const TALLY: Duration = Duration::from_millis(100);
@@ -43,6 +47,8 @@ struct Sleeper {
     deadline: Option<Moment>,
     /// Bytes the kernel takes in one piece.
     piece: usize,
+    /// What it takes of the requests that may wait.
+    room: Option<Part>,
 }
 
 /// What an open file has that others cannot have meanwhile; dropping it gives that back.
@@ -63,10 +69,16 @@ enum Tally {
 #[derive(Debug)]
 pub struct File {
     pub key: u64,
+    /// Who opened it: its limits are what the file counts in, whoever uses it.
+    uid: u32,
+    /// The thread that used it last.
+    pub thread: u32,
+    /// The process that opened it; 0 until that is known.
+    pub process: u32,
     open: OpenFile,
     sleepers: VecDeque<Sleeper>,
-    /// Requests that came while a helper had the tap.
-    queue: VecDeque<Req<'static>>,
+    /// Requests that came while a helper had the tap, and what each takes of the limits.
+    queue: VecDeque<(Req<'static>, Vec<Part>)>,
     /// Who sleeps in poll(2), to be notified once.
     polled: Option<Poller>,
     /// Wake-ups passed on so far.
@@ -82,6 +94,7 @@ pub struct File {
     shown: u64,
     /// Who gets a signal at each wake-up, if one is to be sent.
     owner: Option<Arc<Owner>>,
+    holdings: Holdings,
     /// The namespace it was attached in.
     pub attached: Attached,
     /// Given back when the file is released.
@@ -92,9 +105,13 @@ pub struct File {
 }
 
 impl File {
-    pub fn new(key: u64, new: NewFile, span: tracing::Span) -> File {
+    pub fn new(key: u64, opener: &Header, new: NewFile, span: tracing::Span) -> File {
         File {
             key,
+            uid: opener.uid,
+            thread: opener.pid,
+            process: 0,
+            holdings: Holdings::default(),
             open: OpenFile::new(new.abi, Opened::new(new.write_only)),
             sleepers: VecDeque::new(),
             queue: VecDeque::new(),
@@ -138,11 +155,45 @@ impl File {
     pub fn request(&mut self, req: Req<'_>, ports: &mut Ports, now: Moment) {
         self.asked = now;
         if self.open.is_busy() || !self.queue.is_empty() {
-            self.queue.push_back(req.into_owned());
+            match self.room_to_wait(&req, ports) {
+                Ok(parts) => self.queue.push_back((req.into_owned(), parts)),
+                Err(errno) => req.asker().fail(errno),
+            }
             return;
         }
         self.apply(req, ports, now);
         self.follow(ports, now);
+    }
+
+    /// What a request takes of the limits while it waits.
+    fn room_to_wait(&self, req: &Req<'_>, ports: &Ports) -> Result<Vec<Part>, Errno> {
+        let mut parts = vec![ports.quotas.waiting.take(self.uid, 1).map_err(|_| Errno::Busy)?];
+        if let Req::Write { data, .. } = req {
+            parts.push(ports.quotas.memory.take(self.uid, data.len()).map_err(|_| Errno::NoBufs)?);
+        }
+        Ok(parts)
+    }
+
+    /// How it stands now.
+    pub fn status(&mut self) -> FileStatus {
+        let busy = self.open.is_busy();
+        let counters = if busy { self.open.descriptor().counters() } else { self.open.counters() };
+        let descriptor = self.open.descriptor();
+        let interface = descriptor.interface().map(|interface| (interface.name.clone(), interface.network));
+        let (dialect, status) = (descriptor.abi().name, descriptor.status());
+        FileStatus {
+            fh: self.key,
+            thread: self.thread,
+            process: self.process,
+            uid: self.uid,
+            dialect,
+            interface,
+            plan: self.open.tap().map(|tap| tap.plan().name()),
+            status,
+            counters,
+            memory: self.holdings.bytes(),
+            waiting: self.sleepers.len() + self.queue.len(),
+        }
     }
 
     fn apply(&mut self, req: Req<'_>, ports: &mut Ports, now: Moment) {
@@ -186,7 +237,19 @@ impl File {
         // A locked descriptor refuses it first: asking for the owner, as this very request, says so.
         let request = if matches!(found, Some(Err(_))) { Request::GetOwn } else { request };
         let before = self.open.descriptor().signal();
+        let makes_buffers = matches!(request, Request::SBlen(_)) && self.abi().rules.sblen_makes_buffers;
+        if let Request::SBlen(size) = request
+            && makes_buffers
+        {
+            let bufsize = size.min(self.abi().rules.bufsize_max) as usize;
+            if self.holdings.buffers(&ports.quotas.memory, self.uid, bufsize).is_err() {
+                return ports.answer(ioctl, Err(Errno::NoBufs));
+            }
+        }
         let step = self.open.ioctl(request, ioctl.caller, now);
+        if makes_buffers {
+            self.holdings.fit(self.open.descriptor().bufsize());
+        }
         // before it is answered: a signal that was called off, or is another now, does not come any more
         if let Some(owner) = &self.owner
             && before != self.open.descriptor().signal()
@@ -225,10 +288,23 @@ impl File {
         let bufsize = self.open.descriptor().bufsize();
         let len = if ports.cut_pieces().contains(&piece) { piece.max(bufsize) } else { piece };
         let nonblocking = read.flags & libc::O_NONBLOCK.cast_unsigned() != 0;
-        let mut sleeper =
-            Sleeper { asker, tid, pending: PendingRead::new(len, nonblocking), deadline: None, piece };
-        if !self.step(&mut sleeper, now) {
-            self.sleepers.push_back(sleeper);
+        let mut sleeper = Sleeper {
+            asker,
+            tid,
+            pending: PendingRead::new(len, nonblocking),
+            deadline: None,
+            piece,
+            room: None,
+        };
+        if self.step(&mut sleeper, now) {
+            return;
+        }
+        match ports.quotas.waiting.take(self.uid, 1) {
+            Ok(part) => {
+                sleeper.room = Some(part);
+                self.sleepers.push_back(sleeper);
+            }
+            Err(_) => sleeper.asker.fail(Errno::Busy),
         }
     }
 
@@ -284,10 +360,20 @@ impl File {
     fn task(&mut self, ioctl: Ioctl, task: Task, ports: &mut Ports) {
         // The tap goes with the task, and may come back as another.
         ports.pump.leave_tap(&mut self.feed);
+        if let Some(config) = task.config() {
+            let ring = ports.most_memory(config);
+            if self.holdings.ask(&ports.quotas.memory, self.uid, ring, config.bufsize).is_err() {
+                let refused = task.fail(TapError::NoBuffers("buffers and a ring within the limit on memory"));
+                let result = self.open.finish(refused, ports.now());
+                return ports.answer(ioctl, result);
+            }
+        }
         if let Err(finished) = ports.run_task(self.attached.clone(), ioctl, task) {
             let (ioctl, finished) = *finished;
-            let result = self.open.finish(finished, ports.now());
-            ports.answer(ioctl, result.and(Err(Errno::Busy)));
+            self.holdings.settle(None);
+            // It has done nothing: the caller hears why.
+            let _ = self.open.finish(finished, ports.now());
+            ports.answer(ioctl, Err(Errno::Busy));
         }
     }
 
@@ -300,6 +386,8 @@ impl File {
         now: Moment,
     ) {
         let result = self.open.finish(done, now);
+        let ring = self.open.tap().map(|tap| tap.memory());
+        self.holdings.settle(ring.filter(|_| result.is_ok()));
         self.wake(ports, now);
         if let (Ok(_), Some(interface)) = (&result, self.open.descriptor().interface()) {
             self.span.record("interface", interface.name.as_str());
@@ -308,7 +396,7 @@ impl File {
         tracing::debug!(parent: &self.span, request = ioctl.call.row.name, plan, ?result, "done");
         ports.answer(ioctl, result);
         while !self.open.is_busy() {
-            let Some(req) = self.queue.pop_front() else { break };
+            let Some((req, _parts)) = self.queue.pop_front() else { break };
             self.apply(req, ports, now);
         }
         self.follow(ports, now);
@@ -413,6 +501,14 @@ impl File {
         if self.open.is_busy() {
             return; // the tap is away, and finishing it comes back here
         }
+        if self.open.tap().is_none() {
+            self.holdings.detached();
+        }
+        // Behind the taps: they count until they are closed.
+        let leaving = self.holdings.leaving();
+        if !leaving.is_empty() {
+            ports.pump.reap(leaving);
+        }
         let bytes = self.open.readable_bytes() as u64;
         if let (Some(gauge), true) = (&self.gauge, bytes != self.shown) {
             self.shown = bytes;
@@ -448,8 +544,8 @@ impl File {
     /// A signal came for a request: if it sleeps or waits here, it ends. `false`: it is not here.
     pub fn interrupt(&mut self, id: RequestId, ports: &mut Ports, now: Moment) -> bool {
         let asleep = |file: &File| file.sleepers.iter().position(|sleeper| sleeper.asker.id() == id);
-        let queued = self.queue.iter().position(|req| req.asker().id() == id);
-        if let Some(req) = queued.and_then(|at| self.queue.remove(at)) {
+        let queued = self.queue.iter().position(|(req, _)| req.asker().id() == id);
+        if let Some((req, _)) = queued.and_then(|at| self.queue.remove(at)) {
             req.asker().fail(Errno::Intr);
         } else if asleep(self).is_some() {
             // What came before the signal counts, and may be what it waits for.
@@ -474,12 +570,13 @@ impl File {
             owner.call_off();
         }
         let sleepers = self.sleepers.iter().map(|sleeper| &sleeper.asker);
-        sleepers.chain(self.queue.iter().map(Req::asker)).for_each(|asker| asker.fail(errno));
+        let queued = self.queue.iter().map(|(req, _)| req.asker());
+        sleepers.chain(queued).for_each(|asker| asker.fail(errno));
         ports.pump.remove(self.key, &mut self.feed);
         if let Some(tap) = self.open.tap() {
             tap.retire();
         }
         // Until it is closed it counts as open: a client that opens and closes in a loop waits for itself.
-        ports.pump.reap((self.open, self.room));
+        ports.pump.reap((self.open, self.holdings, self.room));
     }
 }

@@ -2,8 +2,12 @@
 //!
 //! A client chooses the memory its pointers lead to, and can make a page fault there last for ever (userfaultfd, a
 //! file on FUSE). So no user may hold more than a share of the threads: who waits beyond that waits for himself.
+//!
+//! A thread has the restrictions of the one that made it (seccomp(2)), so it is not the loop that makes them: the first is
+//! there from the beginning, and each sees to it that there is a spare one before it begins a job.
 
 use std::collections::{HashMap, VecDeque};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
@@ -11,9 +15,10 @@ use std::time::Duration;
 
 use nix::sys::eventfd::EventFd;
 
+use super::caller::Seldom;
 use super::channel::RequestId;
 
-/// A thread that had nothing to do for so long ends: an idle daemon has none.
+/// A thread that had nothing to do for so long ends, but for the last that waits.
 const IDLE: Duration = Duration::from_secs(5);
 
 /// Jobs of one user that may wait for a thread; more are refused.
@@ -26,6 +31,21 @@ pub struct Limits {
     pub threads: usize,
     /// Working for one user.
     pub per_uid: usize,
+}
+
+/// How a pool stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// How many threads there may be.
+    pub limits: Limits,
+    /// Threads there are.
+    pub threads: usize,
+    /// Threads that do something.
+    pub working: usize,
+    /// Jobs that wait for a thread.
+    pub queued: usize,
+    /// Jobs that were refused.
+    pub refused: u64,
 }
 
 /// Where the outcomes come in; the loop's end is an [`mpsc::Receiver`], and the eventfd tells it to look.
@@ -70,7 +90,8 @@ struct State<T> {
     queue: VecDeque<Job<T>>,
     running: HashMap<u32, usize>,
     threads: usize,
-    idle: usize,
+    working: usize,
+    refused: u64,
     stopping: bool,
 }
 
@@ -90,18 +111,44 @@ pub struct Helpers<T>(Arc<Inner<T>>);
 pub struct Refused;
 
 impl<T: Send + 'static> Helpers<T> {
-    /// A pool without threads; they are made when there is work.
-    pub fn new(name: &'static str, limits: Limits, outbox: Outbox<T>) -> Helpers<T> {
-        let state =
-            State { queue: VecDeque::new(), running: HashMap::new(), threads: 0, idle: 0, stopping: false };
-        Helpers(Arc::new(Inner { name, limits, outbox, state: Mutex::new(state), changed: Condvar::new() }))
+    /// A pool with one thread, which calls `begin` first; others have its restrictions, and are made when there is work.
+    ///
+    /// # Errors
+    /// No thread can be had; what `begin` says.
+    pub fn new(
+        name: &'static str,
+        limits: Limits,
+        outbox: Outbox<T>,
+        begin: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> io::Result<Helpers<T>> {
+        let state = State {
+            queue: VecDeque::new(),
+            running: HashMap::new(),
+            threads: 1,
+            working: 0,
+            refused: 0,
+            stopping: false,
+        };
+        let inner =
+            Arc::new(Inner { name, limits, outbox, state: Mutex::new(state), changed: Condvar::new() });
+        let first = inner.clone();
+        let (say, said) = mpsc::channel();
+        thread::Builder::new().name(name.into()).spawn(move || {
+            let began = begin();
+            let works = began.is_ok();
+            if say.send(began).is_ok() && works {
+                first.work();
+            }
+        })?;
+        said.recv().map_err(|_| io::Error::other("a helper thread panicked"))??;
+        Ok(Helpers(inner))
     }
 
     /// Has `work` done for the request `id` of user `uid`; its outcome, or `lost` when it panics, comes out of
     /// the outbox. It may wait for a thread first.
     ///
     /// # Errors
-    /// [`Refused`] when too many jobs of this user wait, or no thread can be had.
+    /// [`Refused`] when too many jobs of this user wait.
     pub fn run(
         &self,
         id: RequestId,
@@ -111,26 +158,25 @@ impl<T: Send + 'static> Helpers<T> {
     ) -> Result<(), Refused> {
         let mut state = self.0.lock();
         if state.queue.iter().filter(|job| job.uid == uid).count() >= QUEUED_PER_UID {
+            state.refused += 1;
             return Err(Refused);
         }
         state.queue.push_back(Job { id, uid, work: Box::new(work), lost });
-        if state.idle >= state.queue.len() || state.threads >= self.0.limits.threads {
-            drop(state);
-            self.0.changed.notify_one();
-            return Ok(());
-        }
-        let inner = self.0.clone();
-        let spawned = thread::Builder::new().name(self.0.name.into()).spawn(move || inner.work());
-        match spawned {
-            Ok(_) => state.threads += 1,
-            Err(error) if state.threads == 0 => {
-                tracing::error!(%error, "no helper thread can be had");
-                state.queue.pop_back();
-                return Err(Refused);
-            }
-            Err(_) => {} // those that run will come to it
-        }
+        drop(state);
+        self.0.changed.notify_one();
         Ok(())
+    }
+
+    /// How it stands now.
+    pub fn usage(&self) -> Usage {
+        let state = self.0.lock();
+        Usage {
+            limits: self.0.limits,
+            threads: state.threads,
+            working: state.working,
+            queued: state.queue.len(),
+            refused: state.refused,
+        }
     }
 
     /// Takes back a job that no thread has begun, and gives what it would have reported as lost. `None`: it runs, or is done.
@@ -143,33 +189,33 @@ impl<T: Send + 'static> Helpers<T> {
     }
 }
 
-impl<T> Inner<T> {
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What a thread does until there is nothing left to do.
-    fn work(&self) {
+impl<T: Send + 'static> Inner<T> {
+    /// What a thread does until there is nothing left to do, and another to wait for more.
+    fn work(self: Arc<Inner<T>>) {
         let mut state = self.lock();
         loop {
             let Some(job) = self.next(&mut state) else {
                 if state.stopping {
                     break;
                 }
-                state.idle += 1;
                 let (after, waited) =
                     self.changed.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
                 state = after;
-                state.idle -= 1;
-                if waited.timed_out() && self.eligible(&state).is_none() {
+                if waited.timed_out() && state.threads > state.working + 1 && self.eligible(&state).is_none()
+                {
                     break;
                 }
                 continue;
             };
             *state.running.entry(job.uid).or_default() += 1;
+            state.working += 1;
+            if state.working == state.threads && state.threads < self.limits.threads {
+                self.spare(&mut state);
+            }
             drop(state);
             let outcome = catch_unwind(AssertUnwindSafe(job.work)).unwrap_or(job.lost);
             state = self.lock();
+            state.working -= 1;
             if let Some(running) = state.running.get_mut(&job.uid) {
                 *running -= 1;
                 if *running == 0 {
@@ -179,6 +225,27 @@ impl<T> Inner<T> {
             self.outbox.put(outcome);
         }
         state.threads -= 1;
+    }
+
+    /// One more thread.
+    fn spare(self: &Arc<Inner<T>>, state: &mut State<T>) {
+        let inner = self.clone();
+        match thread::Builder::new().name(self.name.into()).spawn(move || inner.work()) {
+            Ok(_) => state.threads += 1,
+            Err(error) => {
+                static SAID: Seldom = Seldom::new();
+                if SAID.may_say() {
+                    tracing::error!(%error, threads = state.threads,
+                        "no more helper threads can be had: requests wait for those there are; raise TasksMax or ulimit -u");
+                }
+            }
+        }
+    }
+}
+
+impl<T> Inner<T> {
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The first job whose user is below his share of threads.
@@ -240,7 +307,7 @@ mod tests {
     fn helpers() -> (Helpers<u32>, mpsc::Receiver<u32>) {
         let wake = Arc::new(EventFd::new().unwrap());
         let (outbox, outcomes) = Outbox::new(wake);
-        (Helpers::new("test", LIMITS, outbox), outcomes)
+        (Helpers::new("test", LIMITS, outbox, || Ok(())).unwrap(), outcomes)
     }
 
     fn next(outcomes: &mpsc::Receiver<u32>) -> u32 {
@@ -272,6 +339,25 @@ mod tests {
     }
 
     #[test]
+    fn threads_are_made_when_there_is_work_and_refusals_are_counted() {
+        let (helpers, outcomes) = helpers();
+        assert_eq!(helpers.usage().threads, 1);
+        let (release, stuck) = mpsc::channel::<()>();
+        helpers.run(RequestId::of(1), 7, 0, move || stuck.recv().map_or(1, |()| 2)).unwrap();
+        helpers.run(RequestId::of(2), 8, 0, || 3).unwrap();
+        assert_eq!(next(&outcomes), 3, "while the first is stuck");
+        let usage = helpers.usage();
+        assert_eq!((usage.working, usage.queued, usage.refused), (1, 0, 0));
+        assert!((2..=3).contains(&usage.threads), "{usage:?}");
+        drop(release);
+        assert_eq!(next(&outcomes), 1);
+        let refused = Helpers::<u32>::new("test", LIMITS, helpers.0.outbox.clone(), || {
+            Err(std::io::Error::other("on purpose"))
+        });
+        assert!(refused.is_err(), "a pool whose thread cannot begin is none");
+    }
+
+    #[test]
     fn a_panic_is_an_outcome() {
         let (helpers, outcomes) = helpers();
         helpers.run(RequestId::of(1), 0, 7, || panic!("on purpose")).unwrap();
@@ -295,6 +381,7 @@ mod tests {
             );
         }
         assert!((QUEUED_PER_UID..=QUEUED_PER_UID + LIMITS.per_uid).contains(&taken), "{taken} were taken");
+        assert_eq!(helpers.usage().refused, 200 - taken as u64);
         helpers.run(RequestId::of(999), 2, 0, || 0).unwrap();
     }
 }

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 
 use bpfdev_backend_linux::netns::Namespace;
 use bpfdev_core::abi::{Op, Request, Response};
-use bpfdev_core::backend::TapError;
+use bpfdev_core::backend::{TapConfig, TapError};
 use bpfdev_core::errno::Errno;
 use bpfdev_core::file::{Finished, Task};
 use bpfdev_core::time::Moment;
@@ -15,9 +15,11 @@ use super::caller::{Attached, CallerNetwork, Place};
 use super::channel::Asker;
 use super::helper::{Helpers, Outbox};
 use super::pump::Pump;
+use super::quota::Quotas;
 use super::request::{Found, Ioctl};
 use super::session::Config;
 use super::signal::Signals;
+use crate::service::seccomp::{Guard, Role};
 
 /// What helpers hand back.
 pub(super) enum Outcome {
@@ -27,6 +29,8 @@ pub(super) enum Outcome {
     Ran(Box<Ioctl>, Box<Finished>),
     /// A reply was made and written as far as the kernel does not.
     Made { asker: Asker, result: Result<Vec<u8>, Errno> },
+    /// The process that opened a file; 0: it is not known.
+    Opener { fh: u64, process: u32 },
     /// A task died, and the tap with it.
     TaskLost { asker: Asker, fh: u64 },
 }
@@ -39,9 +43,11 @@ pub struct Ports {
     pub signals: Signals,
     /// Files open now.
     pub files: usize,
+    /// What there may be.
+    pub quotas: Quotas,
     config: Config,
     pub(super) memory: Helpers<Outcome>,
-    tasks: Helpers<Outcome>,
+    pub(super) tasks: Helpers<Outcome>,
     /// The network namespace helpers are in.
     netns: (u64, u64),
 }
@@ -53,12 +59,17 @@ impl Ports {
     /// No descriptor or thread can be had, or /proc is not mounted.
     pub(super) fn new(config: Config, outbox: Outbox<Outcome>) -> io::Result<Ports> {
         let netns = Namespace::of_this_thread().and_then(|ns| ns.id()).map_err(io::Error::other)?;
+        let enter = |guard: &Guard| {
+            let guard = guard.clone();
+            move || guard.enter(Role::Helper)
+        };
         Ok(Ports {
             pump: Pump::new()?,
-            signals: Signals::default(),
+            signals: Signals::start()?,
             files: 0,
-            memory: Helpers::new("memory", config.helpers, outbox.clone()),
-            tasks: Helpers::new("task", config.helpers, outbox),
+            quotas: config.quotas.clone(),
+            memory: Helpers::new("memory", config.helpers, outbox.clone(), enter(&config.guard))?,
+            tasks: Helpers::new("task", config.helpers, outbox, enter(&config.guard))?,
             config,
             netns,
         })
@@ -67,6 +78,16 @@ impl Ports {
     /// Now.
     pub fn now(&self) -> Moment {
         self.config.clock.now()
+    }
+
+    /// Restricts the calling thread to what its role needs.
+    pub(super) fn enter(&self, role: Role) -> io::Result<()> {
+        self.config.guard.enter(role)
+    }
+
+    /// The most that the ring of a tap can take, bytes.
+    pub fn most_memory(&self, config: &TapConfig) -> usize {
+        self.config.network.most_memory(config)
     }
 
     /// A piece of a read(2) of such a size may have been cut by the kernel, not by its caller: as many pages as it takes,

@@ -19,10 +19,14 @@ use super::channel::{Asker, Channel, RequestId};
 use super::file::{File, Share};
 use super::helper::{Limits, Outbox};
 use super::ports::{Outcome, Ports};
+use super::process::Process;
 use super::pump::Pump;
+use super::quota::Quotas;
 use super::request::{Found, Ioctl, Req};
 use super::signal::Owner;
+use super::status::{Asked, Inquiry, SessionStatus};
 use super::wire::{self, Header, IOCTL_32BIT, IOCTL_DIR, IoctlIn, PollIn, ReadIn, WriteIn, opcode};
+use crate::service::seccomp::{Guard, Role};
 
 /// Below are the files' numbers; what else is watched has keys from here on.
 pub const FRONT: u64 = 1 << 63;
@@ -41,6 +45,11 @@ pub enum End {
 
 /// What of the loop is the transport's.
 pub trait Front {
+    /// What the loop's thread does, which says what it may do.
+    fn role(&self) -> Role {
+        Role::Loop
+    }
+
     /// What it has watched under `key`, from [`FRONT`] on, is ready. An end ends the loop.
     ///
     /// # Errors
@@ -61,6 +70,10 @@ pub struct Config {
     pub max_piece: usize,
     /// Size of a page, bytes.
     pub page: usize,
+    /// What files, memory and waiting requests count in.
+    pub quotas: Quotas,
+    /// What system calls threads may make.
+    pub guard: Guard,
 }
 
 /// A file that was opened.
@@ -96,6 +109,8 @@ pub struct Session {
     fetching: HashSet<RequestId>,
     outcomes: mpsc::Receiver<Outcome>,
     wake: Arc<EventFd>,
+    inquiry: Inquiry,
+    asked: Asked,
 }
 
 impl Session {
@@ -107,7 +122,8 @@ impl Session {
         let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?);
         let (outbox, outcomes) = Outbox::new(wake.clone());
         let ports = Ports::new(config, outbox)?;
-        Ok(Session { ports, files: HashMap::new(), fetching: HashSet::new(), outcomes, wake })
+        let (inquiry, asked) = Inquiry::new(wake.clone());
+        Ok(Session { ports, files: HashMap::new(), fetching: HashSet::new(), outcomes, wake, inquiry, asked })
     }
 
     /// Poll set and timers. Files are in it under their numbers.
@@ -120,7 +136,7 @@ impl Session {
     /// # Errors
     /// What makes it impossible to go on.
     pub fn run(&mut self, stop: &EventFd, front: &mut dyn Front) -> io::Result<End> {
-        let end = self.serve(stop, front);
+        let end = self.ports.enter(front.role()).and_then(|()| self.serve(stop, front));
         self.close_all();
         end
     }
@@ -157,8 +173,16 @@ impl Session {
         let abi = new.abi.name;
         let span = tracing::info_span!("file", fh, abi, pid = header.pid, uid = header.uid, interface);
         tracing::debug!(parent: &span, "opened");
-        self.files.insert(fh, File::new(fh, new, span));
+        self.files.insert(fh, File::new(fh, header, new, span));
         self.ports.files = self.files.len();
+        // A thread may end and leave its file to others: then this is who is shown. No interrupt has this number.
+        let id = RequestId::of(fh);
+        let tid = i32::try_from(header.pid).unwrap_or(0);
+        let look = move || {
+            let process = Process::look(tid).and_then(|process| u32::try_from(process.tgid).ok());
+            Outcome::Opener { fh, process: process.unwrap_or(0) }
+        };
+        let _ = self.ports.memory.run(id, header.uid, Outcome::Opener { fh, process: 0 }, look);
     }
 
     /// The file was closed for the last time. `false`: it is not one of ours.
@@ -184,15 +208,15 @@ impl Session {
         match header.opcode {
             opcode::READ => {
                 let read = ReadIn::parse(body)?;
-                self.apply(read.fh, Req::Read { asker, tid: header.pid, read });
+                self.apply(read.fh, header.pid, Req::Read { asker, tid: header.pid, read });
             }
             opcode::WRITE => {
                 let (write, data) = WriteIn::parse(body)?;
-                self.apply(write.fh, Req::Write { asker, data: Cow::Borrowed(data) });
+                self.apply(write.fh, header.pid, Req::Write { asker, data: Cow::Borrowed(data) });
             }
             opcode::POLL => {
                 let poll = PollIn::parse(body)?;
-                self.apply(poll.fh, Req::Poll { asker, poll });
+                self.apply(poll.fh, header.pid, Req::Poll { asker, poll });
             }
             opcode::IOCTL => {
                 let (ioctl, data) = IoctlIn::parse(body)?;
@@ -205,10 +229,11 @@ impl Session {
         Some(())
     }
 
-    fn apply(&mut self, fh: u64, req: Req<'_>) {
+    fn apply(&mut self, fh: u64, thread: u32, req: Req<'_>) {
         let now = self.ports.now();
         match self.files.get_mut(&fh) {
             Some(file) => {
+                file.thread = thread;
                 let span = file.span.clone();
                 let _in_file = span.enter();
                 file.request(req, &mut self.ports, now);
@@ -246,7 +271,7 @@ impl Session {
         };
         match argument::fetch(&mut ioctl, data) {
             Ok(Fetch::Done(request)) if !matches!(call.row.op, Op::SetOwn | Op::SetPgrp) => {
-                self.apply(ioctl.fh, Req::Ioctl { ioctl, request, found: None });
+                self.apply(ioctl.fh, ioctl.tid, Req::Ioctl { ioctl, request, found: None });
             }
             Ok(Fetch::Done(request)) => self.help(ioctl, Some(request)),
             Ok(Fetch::Helper) => self.help(ioctl, None),
@@ -322,9 +347,30 @@ impl Session {
         }
     }
 
-    /// Goes on with what helpers have handed back.
+    /// Who asks how the session stands; it is answered where helpers' outcomes are taken.
+    pub fn inquiry(&self) -> Inquiry {
+        self.inquiry.clone()
+    }
+
+    fn status(&mut self) -> SessionStatus {
+        let mut files: Vec<_> = self.files.values_mut().map(File::status).collect();
+        files.sort_unstable_by_key(|file| file.fh);
+        let ports = &self.ports;
+        SessionStatus {
+            files,
+            open: ports.quotas.files.usage(),
+            memory: ports.quotas.memory.usage(),
+            waiting: ports.quotas.waiting.usage(),
+            helpers: vec![("memory", ports.memory.usage()), ("task", ports.tasks.usage())],
+        }
+    }
+
+    /// Goes on with what helpers have handed back, and tells those who ask how it stands.
     fn helpers_done(&mut self) {
         let _ = self.wake.read(); // only resets it; the outcomes are what counts
+        while let Ok(answer) = self.asked.try_recv() {
+            let _ = answer.send(self.status()); // it may have lost patience
+        }
         while let Ok(outcome) = self.outcomes.try_recv() {
             let now = self.ports.now();
             match outcome {
@@ -332,7 +378,7 @@ impl Session {
                     self.fetching.remove(&ioctl.asker.id());
                     match request {
                         Ok((request, found)) => {
-                            self.apply(ioctl.fh, Req::Ioctl { ioctl: *ioctl, request, found });
+                            self.apply(ioctl.fh, ioctl.tid, Req::Ioctl { ioctl: *ioctl, request, found });
                         }
                         Err(errno) => ioctl.asker.fail(errno),
                     }
@@ -346,6 +392,11 @@ impl Session {
                     match result {
                         Ok(bytes) => asker.ioctl_done(Ok(()), &bytes),
                         Err(errno) => asker.fail(errno),
+                    }
+                }
+                Outcome::Opener { fh, process } => {
+                    if let Some(file) = self.files.get_mut(&fh) {
+                        file.process = process;
                     }
                 }
                 Outcome::TaskLost { asker, fh } => {

@@ -185,31 +185,27 @@ fn find_group(caller: &Process, home: &Home, number: i32) -> Result<Whom, Errno>
     Ok(Whom::Group { id: member.groups.first().copied().ok_or(Errno::Srch)?, session: member.session })
 }
 
-/// The thread that sends, started when there is something to send.
-#[derive(Debug, Default)]
-pub struct Signals(Option<Asking<Owner>>);
+/// The thread that sends. It is started early: it must not have the loop's restrictions, as it reads /proc.
+#[derive(Debug)]
+pub struct Signals(Asking<Owner>);
 
 impl Signals {
+    /// Starts the thread; it ends with this.
+    ///
+    /// # Errors
+    /// No thread can be had.
+    pub fn start() -> std::io::Result<Signals> {
+        let (asking, thread) = schedule::start("signals", || {})?;
+        drop::<thread::JoinHandle<()>>(thread); // it ends by itself
+        Ok(Signals(asking))
+    }
+
     /// Has the signal sent to the owner of a file that woke. Never blocks.
-    pub fn send(&mut self, owner: &Arc<Owner>, signal: u32) {
+    pub fn send(&self, owner: &Arc<Owner>, signal: u32) {
         *owner.signal() = i32::try_from(signal).unwrap_or(0);
-        if owner.pending.swap(true, Ordering::SeqCst) {
-            return;
+        if !owner.pending.swap(true, Ordering::SeqCst) {
+            let _ = self.0.send(owner.clone()); // the thread lasts as long as this end
         }
-        let asking = match &self.0 {
-            Some(asking) => asking,
-            None => match schedule::start("signals", || {}) {
-                Ok((asking, thread)) => {
-                    drop::<thread::JoinHandle<()>>(thread); // it ends by itself
-                    self.0.insert(asking)
-                }
-                Err(error) => {
-                    owner.pending.store(false, Ordering::SeqCst);
-                    return tracing::error!(%error, "no thread can be had to send signals");
-                }
-            },
-        };
-        let _ = asking.send(owner.clone()); // the thread lasts as long as this end
     }
 }
 

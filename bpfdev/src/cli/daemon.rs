@@ -74,7 +74,9 @@ impl Daemon {
     /// # Errors
     /// Those of [`Daemon::start`].
     pub fn in_sandbox(options: &DeviceOptions) -> anyhow::Result<Daemon> {
-        let served = ["--front", "fuse", "--mount", MOUNT, "--link", "/dev"].map(OsString::from);
+        // The host's daemon has the control socket of this mount's name.
+        let served =
+            ["--front", "fuse", "--mount", MOUNT, "--link", "/dev", "--no-control"].map(OsString::from);
         Daemon::start(served.into_iter().chain(options.arguments()))
     }
 

@@ -11,6 +11,7 @@ use tracing_subscriber::EnvFilter;
 
 pub mod abi;
 pub mod capture;
+pub mod completions;
 pub mod daemon;
 pub mod demo;
 pub mod doctor;
@@ -20,6 +21,7 @@ pub mod probe;
 pub mod refusal;
 pub mod sandbox;
 pub mod serve;
+pub mod stat;
 pub mod wrap;
 
 /// The BSD packet filter device, /dev/bpf, on Linux
@@ -43,6 +45,8 @@ enum Subcommand {
     Filter(filter::FilterArgs),
     Abi(abi::AbiArgs),
     Doctor(doctor::DoctorArgs),
+    Stat(stat::StatArgs),
+    Completions(completions::CompletionsArgs),
     #[command(hide = true)]
     Launch(launch::LaunchArgs),
     #[command(hide = true)]
@@ -60,6 +64,8 @@ fn dispatch(command: Subcommand) -> anyhow::Result<ExitCode> {
         Subcommand::Filter(args) => filter::run(args),
         Subcommand::Abi(args) => abi::run(args),
         Subcommand::Doctor(args) => doctor::run(args),
+        Subcommand::Stat(args) => stat::run(args),
+        Subcommand::Completions(args) => completions::run(args),
         Subcommand::Launch(args) => launch::run(args),
         Subcommand::Probe(args) => probe::run(args),
         Subcommand::ProbePeer(args) => probe::run_peer(args),
@@ -137,6 +143,44 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// What a manual says below a heading of that name.
+    fn section<'a>(manual: &'a str, name: &str) -> &'a str {
+        let (_, rest) =
+            manual.split_once(&format!(".Ss {name}\n")).unwrap_or_else(|| panic!("no section {name}"));
+        let end = [".Ss ", ".Sh "].into_iter().filter_map(|heading| rest.find(heading)).min();
+        &rest[..end.unwrap_or(rest.len())]
+    }
+
+    fn is_described(manual: &str, command: &clap::Command) {
+        let said = section(manual, command.get_name());
+        for long in command.get_arguments().filter(|arg| !arg.is_hide_set()).filter_map(clap::Arg::get_long) {
+            if matches!(long, "help" | "version" | "verbose") {
+                continue;
+            }
+            let items = said.lines().filter(|line| line.starts_with(".It Fl "));
+            let mut flags = items.flat_map(str::split_whitespace);
+            assert!(flags.any(|word| word == format!("-{long}")), "{}: --{long}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn every_long_option_is_described_in_a_manual() {
+        let (service, filter) =
+            (include_str!("../../man/bpfdev.8"), include_str!("../../man/bpfdev-filter.1"));
+        let mut cli = Cli::command();
+        cli.build();
+        for command in cli.get_subcommands().filter(|command| !command.is_hide_set()) {
+            match command.get_name() {
+                "help" => {}
+                "filter" => {
+                    let commands = command.get_subcommands().filter(|command| command.get_name() != "help");
+                    commands.for_each(|command| is_described(filter, command));
+                }
+                _ => is_described(service, command),
+            }
+        }
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 use std::io::Write;
 use std::os::fd::{AsFd, RawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context;
 use bpfdev_backend_linux::filter::PlanChoice;
@@ -14,13 +15,20 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Group;
+use sd_notify::NotifyState;
 
 use super::UsageError;
 use crate::chardev::helper::Limits;
 use crate::chardev::nodes;
+use crate::chardev::quota;
 use crate::chardev::session::End;
+use crate::service::control::{Bound, path_for};
+use crate::service::privilege::{GiveUp, drop_all_but_needed};
+use crate::service::report::About;
+use crate::service::seccomp::{Guard, Mode};
 use crate::serving::{
-    DEFAULT_HELPERS, DEFAULT_LINK, DEFAULT_MAX_OPEN, DEFAULT_MOUNT, FrontEnd, ServeOptions, Served,
+    DEFAULT_FILES, DEFAULT_HELPERS, DEFAULT_LINK, DEFAULT_MEMORY, DEFAULT_MOUNT, DEFAULT_WAITING, FrontEnd,
+    Prepared, ServeOptions, Served,
 };
 
 /// Serve the device until SIGTERM or SIGINT
@@ -63,14 +71,44 @@ pub struct ServeArgs {
     #[arg(long, value_name = "HOW", default_value = "complete")]
     checksum: Checksum,
     /// Files open at once; more are EMFILE
-    #[arg(long, value_name = "FILES", default_value_t = DEFAULT_MAX_OPEN, value_parser = at_least_one)]
+    #[arg(long, value_name = "FILES", default_value_t = DEFAULT_FILES.all, value_parser = at_least_one)]
     max_open: usize,
+    /// Of these, the most that one user other than root has; more are EMFILE
+    #[arg(long, value_name = "FILES", default_value_t = DEFAULT_FILES.per_uid, value_parser = at_least_one)]
+    max_open_per_user: usize,
+    /// Mebibytes of buffers and rings; who wants more gets ENOBUFS
+    #[arg(long, value_name = "MIB", default_value_t = DEFAULT_MEMORY.all >> 20, value_parser = mebibytes)]
+    max_memory: usize,
+    /// Of these, the most that one user's files other than root's have; who wants more gets ENOBUFS
+    #[arg(long, value_name = "MIB", default_value_t = DEFAULT_MEMORY.per_uid >> 20, value_parser = mebibytes)]
+    max_memory_per_user: usize,
+    /// Requests that wait in files, sleeping reads among them; more are EBUSY
+    #[arg(long, value_name = "REQUESTS", default_value_t = DEFAULT_WAITING.all, value_parser = at_least_one)]
+    max_waiting: usize,
+    /// Of these, the most that wait in one user's files other than root's; more are EBUSY
+    #[arg(long, value_name = "REQUESTS", default_value_t = DEFAULT_WAITING.per_uid, value_parser = at_least_one)]
+    max_waiting_per_user: usize,
     /// Threads that read callers' memory, and as many that attach interfaces
     #[arg(long, value_name = "THREADS", default_value_t = DEFAULT_HELPERS.threads, value_parser = at_least_one)]
     helpers: usize,
     /// Of these, the most that work for one user; his other requests wait, and past 64 waiting they are EBUSY
     #[arg(long, value_name = "THREADS", default_value_t = DEFAULT_HELPERS.per_uid, value_parser = at_least_one)]
     helpers_per_user: usize,
+    /// Socket that tells bpfdev stat how the daemon stands, for root and --group [default: one for the mount, in /run/bpfdev]
+    #[arg(long, value_name = "PATH", conflicts_with = "no_control")]
+    control: Option<PathBuf>,
+    /// Make no control socket
+    #[arg(long)]
+    no_control: bool,
+    /// Give up a capability that the device can do without, and what stops working then; may be repeated
+    #[arg(long, value_name = "CAPABILITY", conflicts_with = "keep_privileges")]
+    give_up: Vec<GiveUp>,
+    /// Give up none of the capabilities the program was started with
+    #[arg(long)]
+    keep_privileges: bool,
+    /// What becomes of a system call that threads which take in clients' data have no need for
+    #[arg(long, value_name = "WHAT", default_value = "deny")]
+    seccomp: Mode,
     /// Write a byte to this inherited descriptor, and close it, once the device can be opened
     #[arg(long, value_name = "FD")]
     ready_fd: Option<RawFd>,
@@ -105,6 +143,13 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     }
 }
 
+/// At least 1, and no more bytes than there are addresses.
+fn mebibytes(text: &str) -> Result<usize, String> {
+    let most = usize::MAX >> 20;
+    at_least_one(text)
+        .and_then(|number| if number <= most { Ok(number) } else { Err(format!("at most {most}")) })
+}
+
 /// Runs the subcommand.
 ///
 /// # Errors
@@ -124,12 +169,30 @@ pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     if let Err(error) = crate::sys::raise_open_files() {
         tracing::warn!(%error, "the number of open files cannot be raised: fewer can capture at once");
     }
-    let front = args.front;
-    let daemon = Served::start(front, options(args)?)?;
+    let (front, socket) = (args.front, args.control.clone());
+    let (wants_control, keep_privileges) = (!args.no_control, args.keep_privileges);
+    let give_up = args.give_up.clone();
+    let (options, since) = (options(args)?, Instant::now());
+    let (dialect, gid) = (options.abi.name, options.gid);
+    let mut prepared = Prepared::new(front, options)?;
+    let mount = prepared.dir().to_owned();
+    let bound = if wants_control { bind(socket, gid, &mount)? } else { None };
+    if !keep_privileges {
+        drop_all_but_needed(&give_up, prepared.makes_nodes())?;
+        if give_up.contains(&GiveUp::SysAdmin) {
+            prepared.stays();
+        }
+    }
+    // From here on there are threads.
+    let daemon = prepared.serve()?;
+    let about = About { mount, dialect, since };
+    let _control = bound.map(|bound| bound.serve(about, daemon.inquiry())).transpose()?;
     if let Some(mut ready) = ready {
         ready.write_all(b"\n").context("cannot say that the device is ready")?;
     }
+    tell_manager(&[NotifyState::Ready]);
     wait(&signals, &daemon)?;
+    tell_manager(&[NotifyState::Stopping]);
     Ok(match daemon.stop()? {
         End::Stopped => ExitCode::SUCCESS,
         End::Unmounted => {
@@ -137,6 +200,19 @@ pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
             ExitCode::FAILURE
         }
     })
+}
+
+/// The control socket. Without one the device is served all the same, unless it was asked for.
+fn bind(asked_for: Option<PathBuf>, gid: Option<u32>, mount: &Path) -> anyhow::Result<Option<Bound>> {
+    let path = asked_for.clone().unwrap_or_else(|| path_for(mount));
+    match Bound::new(&path, gid) {
+        Ok(bound) => Ok(Some(bound)),
+        Err(error) if asked_for.is_some() => Err(error.into()),
+        Err(error) => {
+            tracing::warn!("{error}; bpfdev stat has nobody to ask");
+            Ok(None)
+        }
+    }
 }
 
 fn options(args: ServeArgs) -> anyhow::Result<ServeOptions> {
@@ -150,8 +226,12 @@ fn options(args: ServeArgs) -> anyhow::Result<ServeOptions> {
         mode,
         gid,
         also: args.also,
-        max_open: args.max_open,
+        files: quota::Limits { all: args.max_open, per_uid: args.max_open_per_user },
+        memory: quota::Limits { all: args.max_memory << 20, per_uid: args.max_memory_per_user << 20 },
+        waiting: quota::Limits { all: args.max_waiting, per_uid: args.max_waiting_per_user },
         helpers: Limits { threads: args.helpers, per_uid: args.helpers_per_user },
+        guard: Guard::new(args.seccomp)
+            .context("--seccomp off serves without a filter; this one cannot be made")?,
         ..ServeOptions::new(args.abi, network, Arc::new(MonotonicClock))
     })
 }
@@ -167,6 +247,13 @@ fn group(name: &str) -> anyhow::Result<u32> {
             Err(UsageError(format!("there is no group {name:?}: make it with groupadd, or give a number"))
                 .into())
         }
+    }
+}
+
+/// Tells systemd, if it has started us.
+fn tell_manager(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "cannot tell the service manager");
     }
 }
 

@@ -11,9 +11,10 @@ use super::node::{Access, Node};
 use super::wire::{self, MAX_PIECE};
 use crate::chardev::channel::{Asker, Channel};
 use crate::chardev::nodes::{Device, Minor};
-use crate::chardev::room::Rooms;
+use crate::chardev::quota::Quota;
 use crate::chardev::session::{End, FRONT, Front, NewFile, Session};
 use crate::chardev::wire::{Header, first_u64, opcode};
+use crate::service::seccomp::Role;
 use crate::serving::ServeError;
 use bpfdev_core::errno::Errno;
 
@@ -44,19 +45,19 @@ pub struct Kernel {
     directories: Vec<Directory>,
     /// By their keys in the poll set.
     nodes: HashMap<u64, Served>,
-    rooms: Arc<Rooms>,
+    files: Arc<Quota>,
     next_file: u64,
     buffer: Vec<u8>,
 }
 
 impl Kernel {
-    /// Without nodes; at most `max_open` files.
-    pub fn new(access: Access, max_open: usize) -> Kernel {
+    /// Without nodes; open files count in `files`.
+    pub fn new(access: Access, files: Arc<Quota>) -> Kernel {
         Kernel {
             access,
             directories: Vec::new(),
             nodes: HashMap::new(),
-            rooms: Rooms::new(max_open),
+            files,
             next_file: 1,
             buffer: vec![0; MAX_PIECE + HEADROOM],
         }
@@ -131,7 +132,7 @@ impl Kernel {
         let served = self.nodes.get(&key).ok_or(Errno::NxIo)?;
         let number = served.directory;
         let directory = self.directories.get(number).ok_or(Errno::NxIo)?;
-        let room = self.rooms.take().ok_or(Errno::MFile)?;
+        let room = self.files.take(header.uid, 1).map_err(|_| Errno::MFile)?;
         let claim = directory.device.open(served.minor)?;
         let fh = self.next_file;
         self.next_file += 1;
@@ -157,6 +158,11 @@ impl Kernel {
 }
 
 impl Front for Kernel {
+    // A node is made when the one before it is taken.
+    fn role(&self) -> Role {
+        Role::Nodes
+    }
+
     fn ready(&mut self, session: &mut Session, key: u64, _: EpollFlags) -> io::Result<Option<End>> {
         let Some(channel) = self.nodes.get(&key).map(|served| served.node.channel().clone()) else {
             return Ok(None);

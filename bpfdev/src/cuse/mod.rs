@@ -17,6 +17,7 @@ use bpfdev_core::abi::Abi;
 use crate::chardev::nodes::Device;
 use crate::chardev::running::Running;
 use crate::chardev::session::{End, Session};
+use crate::chardev::status::Inquiry;
 use crate::serving::{ServeError, ServeOptions};
 use kernel::Kernel;
 use node::Access;
@@ -26,6 +27,7 @@ use node::Access;
 pub struct Daemon {
     running: Running,
     nodes: Vec<PathBuf>,
+    inquiry: Inquiry,
 }
 
 /// The directories of nodes, and what they speak.
@@ -49,8 +51,10 @@ impl Daemon {
     pub fn start(options: &ServeOptions) -> Result<Daemon, ServeError> {
         let failed = |what: &'static str| move |source: io::Error| ServeError::new(what, "/dev/cuse", source);
         let access = Access { mode: options.mode, gid: options.gid };
-        let mut session = Session::new(options.session(wire::MAX_PIECE)).map_err(failed("serve"))?;
-        let mut kernel = Kernel::new(access, options.max_open);
+        let config = options.session(wire::MAX_PIECE);
+        let mut kernel = Kernel::new(access, config.quotas.files.clone());
+        let mut session = Session::new(config).map_err(failed("serve"))?;
+        let inquiry = session.inquiry();
         for (dir, abi) in directories(options) {
             kernel.add(&mut session, &dir, Device::new(abi))?;
         }
@@ -58,12 +62,17 @@ impl Daemon {
         let running = Running::start(move |stop| session.run(stop, &mut kernel))
             .map_err(failed("start a thread for"))?;
         tracing::info!(nodes = nodes.len(), abi = options.abi.name, "serving character devices");
-        Ok(Daemon { running, nodes })
+        Ok(Daemon { running, nodes, inquiry })
     }
 
     /// Where the nodes were made.
     pub fn nodes(&self) -> &[PathBuf] {
         &self.nodes
+    }
+
+    /// Who asks how its files and limits stand.
+    pub fn inquiry(&self) -> Inquiry {
+        self.inquiry.clone()
     }
 
     /// Becomes readable when the device is served no longer.

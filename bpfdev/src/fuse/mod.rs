@@ -11,9 +11,9 @@ mod opens;
 mod size;
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 
 use bpfdev_core::abi::Abi;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -22,6 +22,8 @@ use crate::chardev::nodes;
 use crate::chardev::running::Running;
 pub use crate::chardev::session::End;
 use crate::chardev::session::Session;
+use crate::chardev::status::Inquiry;
+use crate::service::seccomp::Role;
 use crate::serving::page_size;
 pub use crate::serving::{ServeError, ServeOptions};
 use mount::{Links, Mount};
@@ -35,19 +37,53 @@ pub struct Daemon {
     links: Option<Links>,
     mount: Mount,
     abi: &'static Abi,
+    inquiry: Inquiry,
     character: Running,
-    directory: Option<fuser::BackgroundSession>,
+    directory: Option<JoinHandle<io::Result<()>>>,
     refreshing: Option<JoinHandle<()>>,
 }
 
-impl Daemon {
-    /// Mounts, serves and links. When it returns, the device can be opened.
+/// A mounted device that nobody serves yet: who opens it waits. It is the time to give up privileges. Dropping it unmounts.
+#[derive(Debug)]
+pub struct Mounted {
+    options: ServeOptions,
+    // Before the mount they lead to.
+    links: Option<Links>,
+    mount: Mount,
+    device: OwnedFd,
+}
+
+impl Mounted {
+    /// Mounts and links.
     ///
     /// # Errors
     /// What was refused; nothing of it is left then.
-    pub fn start(options: ServeOptions) -> Result<Daemon, ServeError> {
+    pub fn new(options: ServeOptions) -> Result<Mounted, ServeError> {
         report_timeouts();
         let (mount, device) = Mount::new(&options.mount)?;
+        let links = match &options.link {
+            Some(link) => Some(Links::make(link, mount.dir(), options.abi)?),
+            None => None,
+        };
+        Ok(Mounted { options, links, mount, device })
+    }
+
+    /// Where it is mounted.
+    pub fn dir(&self) -> &Path {
+        self.mount.dir()
+    }
+
+    /// The mount stays when the daemon ends: it could not unmount.
+    pub fn stays(&mut self) {
+        self.mount.lost();
+    }
+
+    /// Serves it.
+    ///
+    /// # Errors
+    /// What was refused; nothing of it is left then.
+    pub fn serve(self) -> Result<Daemon, ServeError> {
+        let Mounted { options, links, mount, device } = self;
         let failed = |what: &'static str| {
             let dir = options.mount.clone();
             move |source: io::Error| ServeError::new(what, dir, source)
@@ -55,8 +91,10 @@ impl Daemon {
         let flags = SockFlag::SOCK_CLOEXEC;
         let (ours, fusers) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)
             .map_err(|e| failed("serve")(e.into()))?;
-        let opens = Opens::new(options.max_open);
-        let session = Session::new(options.session(max_piece())).map_err(failed("serve"))?;
+        let config = options.session(max_piece());
+        let opens = Opens::new(config.quotas.files.clone());
+        let session = Session::new(config).map_err(failed("serve"))?;
+        let inquiry = session.inquiry();
         let (sizes, refreshing) =
             size::Sizes::start(mount.dir().to_owned()).map_err(failed("start a thread for"))?;
         let names = sizes.names();
@@ -64,9 +102,10 @@ impl Daemon {
         let character = Running::start(|stop| mux.run(stop)).map_err(failed("start a thread for"))?;
         // From here on dropping the daemon ends what has begun.
         let mut daemon = Daemon {
-            links: None,
+            links,
             mount,
             abi: options.abi,
+            inquiry,
             character,
             directory: None,
             refreshing: Some(refreshing),
@@ -79,14 +118,24 @@ impl Daemon {
         let mut config = fuser::Config::default();
         config.n_threads = Some(1);
         let namespace = Namespace::new(options.abi, access, opens, names);
-        let directory = fuser::Session::from_fd(namespace, fusers, fuser::SessionACL::All, config);
-        let directory = directory.and_then(fuser::Session::spawn).map_err(failed("serve the directory"))?;
-        daemon.directory = Some(directory);
-        if let Some(link) = &options.link {
-            daemon.links = Some(Links::make(link, daemon.mount.dir(), options.abi)?);
-        }
+        let directory = fuser::Session::from_fd(namespace, fusers, fuser::SessionACL::All, config)
+            .map_err(failed("serve the directory"))?;
+        let guard = options.guard.clone();
+        let serve = move || guard.enter(Role::Names).and_then(|()| directory.run());
+        let directory = thread::Builder::new().name("names".into()).spawn(serve);
+        daemon.directory = Some(directory.map_err(failed("start a thread for"))?);
         tracing::info!(mount = %daemon.mount.dir().display(), abi = options.abi.name, "serving");
         Ok(daemon)
+    }
+}
+
+impl Daemon {
+    /// Mounts, links and serves. When it returns, the device can be opened.
+    ///
+    /// # Errors
+    /// What was refused; nothing of it is left then.
+    pub fn start(options: ServeOptions) -> Result<Daemon, ServeError> {
+        Mounted::new(options)?.serve()
     }
 
     /// Where it is mounted.
@@ -107,6 +156,11 @@ impl Daemon {
     /// The symlinks that lead to the nodes.
     pub fn links(&self) -> impl Iterator<Item = &Path> {
         self.links.iter().flat_map(Links::paths)
+    }
+
+    /// Who asks how its files and limits stand.
+    pub fn inquiry(&self) -> Inquiry {
+        self.inquiry.clone()
     }
 
     /// Becomes readable when the device is served no longer: somebody has unmounted it.
@@ -131,8 +185,10 @@ impl Daemon {
         }
         let unmounted = self.mount.unmount();
         let end = self.character.stop();
-        if let Some(Err(error)) = self.directory.take().map(fuser::BackgroundSession::join) {
-            tracing::warn!(%error, "the directory's thread ended badly");
+        match self.directory.take().map(JoinHandle::join) {
+            Some(Ok(Err(error))) => tracing::warn!(%error, "the directory's thread ended badly"),
+            Some(Err(_)) => tracing::warn!("the directory's thread panicked"),
+            Some(Ok(Ok(()))) | None => {}
         }
         // What it asked the loop for has failed with the loop's end, and nothing asks it any more.
         if self.refreshing.take().map(JoinHandle::join).is_some_and(|ended| ended.is_err()) {

@@ -156,10 +156,10 @@ impl Namespace {
     }
 
     /// Opens a node's inode; gives the number of the file.
-    fn open_node(&self, ino: INodeNo, flags: OpenFlags) -> Result<u64, Errno> {
+    fn open_node(&self, uid: u32, ino: INodeNo, flags: OpenFlags) -> Result<u64, Errno> {
         let inode = self.inodes().get(ino.0).cloned().ok_or(Errno::EISDIR)?;
         let device = self.devices.get(inode.device).ok_or(Errno::ENXIO)?;
-        let room = self.opens.room().ok_or(Errno::EMFILE)?;
+        let room = self.opens.room(uid).map_err(|_| Errno::EMFILE)?;
         let claim = device.open(inode.minor).map_err(|errno| Errno::from_i32(errno.linux()))?;
         let fh = self.next_file.fetch_add(1, Ordering::Relaxed);
         let write_only = flags.acc_mode() == OpenAccMode::O_WRONLY;
@@ -233,8 +233,8 @@ impl Filesystem for Namespace {
         }
     }
 
-    fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        match self.open_node(ino, flags) {
+    fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        match self.open_node(request.uid(), ino, flags) {
             Ok(fh) => reply.opened(FileHandle(fh), OPEN_FLAGS),
             Err(errno) => reply.error(errno),
         }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bpfdev_core::abi::Abi;
 
 use crate::chardev::nodes::Claim;
-use crate::chardev::room::{Room, Rooms};
+use crate::chardev::quota::{Full, Part, Quota};
 
 /// What an OPEN came to.
 #[derive(Debug)]
@@ -23,25 +23,28 @@ pub struct Opening {
     /// The right to be the node's only opener.
     pub claim: Option<Claim>,
     /// What it takes of the files there may be.
-    pub room: Room,
+    pub room: Part,
 }
 
 /// Open files, counted, and those whose OPEN the character plane has not seen answered yet.
 #[derive(Debug)]
 pub struct Opens {
-    rooms: Arc<Rooms>,
+    files: Arc<Quota>,
     opening: Mutex<HashMap<u64, Opening>>,
 }
 
 impl Opens {
-    /// None open, at most `max`.
-    pub fn new(max: usize) -> Arc<Opens> {
-        Arc::new(Opens { rooms: Rooms::new(max), opening: Mutex::default() })
+    /// None open; they count in `files`.
+    pub fn new(files: Arc<Quota>) -> Arc<Opens> {
+        Arc::new(Opens { files, opening: Mutex::default() })
     }
 
-    /// Room for one more file; `None`: there is none.
-    pub fn room(&self) -> Option<Room> {
-        self.rooms.take()
+    /// Room for one more file of this user, until the last of it is closed.
+    ///
+    /// # Errors
+    /// [`Full`].
+    pub fn room(&self, uid: u32) -> Result<Part, Full> {
+        self.files.take(uid, 1)
     }
 
     /// The file `fh` is being opened: to be called before the reply to its OPEN is made.

@@ -9,13 +9,16 @@ mod dialects;
 mod edge;
 mod fionread;
 mod life;
+mod limits;
 mod memory;
 mod node;
 mod place;
+mod privilege;
 #[path = "../program/mod.rs"]
 mod program;
 mod removal;
 mod signal;
 mod sleep;
+mod stat;
 mod sys;
 mod traffic;

@@ -49,6 +49,7 @@ pub mod number {
     pub const SBLEN: u32 = io(INOUT, 102, 4);
     pub const SETF: u32 = io(IN, 103, 16);
     pub const FLUSH: u32 = io(0, 104, 0);
+    pub const PROMISC: u32 = io(0, 105, 0);
     pub const GETIF: u32 = io(OUT, 107, 40);
     pub const SETIF: u32 = io(IN, 108, 40);
     pub const SETIF32: u32 = io(IN, 108, 32);

@@ -360,6 +360,11 @@ pub trait FilterBackend: Send {
     /// The system's.
     fn stats(&mut self) -> Result<Stats, TapError>;
 
+    /// Bytes of the system's memory that its queue takes.
+    fn memory(&self) -> usize {
+        0
+    }
+
     /// A descriptor that polls readable when packets are there, or when an event such as removal must be looked at.
     /// `None`: replay, loopback.
     fn as_fd(&self) -> Option<BorrowedFd<'_>>;
@@ -384,6 +389,11 @@ pub trait Network: Send + Sync {
     /// # Errors
     /// [`TapError::NoSuchInterface`], [`TapError::Permission`], or the system's.
     fn attach(&self, name: &str, config: &TapConfig) -> Result<Box<dyn FilterBackend>, TapError>;
+
+    /// The most that [`FilterBackend::memory`] of a tap attached so can be.
+    fn most_memory(&self, _config: &TapConfig) -> usize {
+        0
+    }
 
     /// How many of this network's taps are attached to the interface called `name`.
     ///

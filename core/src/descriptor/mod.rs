@@ -10,6 +10,7 @@ mod flags;
 mod ioctl;
 mod poll;
 mod read;
+mod status;
 mod write;
 
 use std::time::Duration;
@@ -27,6 +28,7 @@ use flags::Flags;
 pub use ioctl::{Caller, Effect};
 pub use poll::{Interest, Ready};
 pub use read::{PendingRead, ReadStep};
+pub use status::Status;
 pub use write::Frame;
 
 /// The select(2) timer: polling starts it where a read time-out is set.

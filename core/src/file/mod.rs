@@ -17,7 +17,7 @@ pub use task::{Finished, Task};
 use crate::abi::{Request, Response};
 use crate::errno::Errno;
 
-pub use crate::descriptor::{Caller, Interest, Opened, PendingRead, ReadStep, Ready};
+pub use crate::descriptor::{Caller, Counters, Interest, Opened, PendingRead, ReadStep, Ready, Status};
 
 /// An open bpf file as the client sees it. `&self`: two threads may use one file.
 pub trait BpfFile: Sync {

@@ -66,6 +66,14 @@ impl Task {
         }
     }
 
+    /// What the tap it attaches is asked for, where it attaches one.
+    pub fn config(&self) -> Option<&TapConfig> {
+        match &self.work {
+            Work::Attach { config, .. } | Work::Linktype { config, .. } => Some(config),
+            Work::Count { .. } | Work::Filter { .. } | Work::Promiscuous | Work::Direction(_) => None,
+        }
+    }
+
     /// Ends it without doing anything, as if the tap had answered `error`.
     pub fn fail(self, error: TapError) -> Finished {
         Finished { work: self.work, tap: self.tap, result: Err(error) }
