@@ -97,6 +97,8 @@ impl Bound {
         };
         let parent = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
         match fs::DirBuilder::new().mode(0o755).create(parent) {
+            // Whatever the umask, the group finds the socket.
+            Ok(()) => fs::set_permissions(parent, fs::Permissions::from_mode(0o755)).map_err(failed)?,
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(failed(error)),
             _ => {}
         }

@@ -21,4 +21,6 @@ mod signal;
 mod sleep;
 mod stat;
 mod sys;
+mod threats;
 mod traffic;
+mod unit;
