@@ -7,6 +7,7 @@
 mod capture;
 mod dialects;
 mod edge;
+mod faults;
 mod fionread;
 mod life;
 mod limits;
