@@ -1,7 +1,6 @@
 //! What goes wrong around a file that is in use: its interface is renamed, moved or changed, its opener ends.
 
 use std::io::Read;
-use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -105,7 +104,7 @@ fn a_file_outlives_the_process_that_opened_it() {
     let script = "exec 3<&0; dd bs=4096 count=1 <&3 2>/dev/null & exit 0";
     let file = std::os::fd::AsFd::as_fd(&bpf).try_clone_to_owned().unwrap();
     let mut command = Command::new("sh");
-    command.args(["-c", script]).stdin(Stdio::from(OwnedFd::from(file))).stdout(Stdio::piped());
+    command.args(["-c", script]).stdin(Stdio::from(file)).stdout(Stdio::piped());
     let mut parent = command.spawn().unwrap();
     drop((bpf, command));
     assert!(parent.wait().unwrap().success());

@@ -107,7 +107,8 @@ fn the_table_has_a_line_a_file_and_the_limits() {
     assert_eq!(text(&out).matches("Netif").count(), 3);
     assert!(!text(&out).contains('\x1b'));
     let out = device.stat(&["--watch", "--interval", "0.1", "--count", "2", "--json"]).output().unwrap();
-    assert_eq!(text(&out).lines().map(|line| serde_json::from_str::<Report>(line).unwrap()).count(), 2);
+    let reports: Vec<Report> = text(&out).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(reports.len(), 2);
     // On one, where it was.
     let mut command = Command::new("script");
     let line = format!(
