@@ -55,7 +55,11 @@ fn an_interface_moved_to_another_namespace_is_gone_and_can_be_bound_there() {
 fn the_mtu_may_change_under_load() {
     const COUNT: u32 = 2000;
     let (device, wire) = (Device::start(&[]), Wire::new());
-    let bpf = wire.bound(&device);
+    // Room for all of them, however late the reader comes.
+    let bpf = device.open();
+    bpf.u32(number::SBLEN, 524_288);
+    wire.ns.enter(|| bpf.set_if("veth0").unwrap()).unwrap();
+    bpf.u32(number::IMMEDIATE, 1);
     let numbered = |number: u32| {
         let mut frame = frame(64, 0);
         frame[14..18].copy_from_slice(&number.to_be_bytes());
