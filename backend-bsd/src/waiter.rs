@@ -111,7 +111,7 @@ mod tests {
             while waiter.waiting().threads < 3 {
                 std::thread::yield_now();
             }
-            waiter.wake();
+            // Once: a second time might come when they have left, and be the next one's.
             waiter.wake();
             let end = Instant::now() + SOON;
             while !sleepers.iter().all(|sleeper| sleeper.is_finished()) {
@@ -120,7 +120,11 @@ mod tests {
             }
         }
         waiter.wake();
+        waiter.wake();
         waiter.wait(None); // woken beforehand
+        let began = Instant::now();
+        waiter.wait(Some(Duration::from_millis(20)));
+        assert!(began.elapsed() >= Duration::from_millis(20), "twice is once");
     }
 
     #[test]
