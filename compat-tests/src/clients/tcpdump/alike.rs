@@ -183,10 +183,10 @@ pub fn cut(short: &[&Packet], whole: &[[&Packet; 2]], snaplen: usize) -> anyhow:
 pub fn loopback(ours: &[Packet], native: &[Packet]) -> anyhow::Result<Alike> {
     let as_ethernet = |packet: &Packet| -> anyhow::Result<Packet> {
         let (family, rest) = packet.data.split_first_chunk::<4>().context("no address family")?;
-        // FreeBSD's numbers
+        // those of the dialect linux
         let ethertype: [u8; 2] = match u32::from_ne_bytes(*family) {
             2 => [0x08, 0x00],
-            28 => [0x86, 0xdd],
+            10 => [0x86, 0xdd],
             other => bail!("address family {other}"),
         };
         let data = [&[0; 12][..], &ethertype, rest].concat();
