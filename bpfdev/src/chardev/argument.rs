@@ -217,3 +217,147 @@ impl CallerMemory for Written {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::fd::OwnedFd;
+    use std::sync::Arc;
+
+    use bpfdev_core::abi::freebsd::FREEBSD;
+    use bpfdev_core::abi::linux::LINUX;
+    use bpfdev_core::abi::macos::MACOS;
+    use bpfdev_core::file::Caller;
+
+    use super::super::channel::{Asker, Channel};
+    use super::super::wire::{Header, IOCTL_32BIT};
+    use super::*;
+
+    /// Where the caller's argument is.
+    const ARG: u64 = 0x7000;
+
+    fn ioctl(abi: &Abi, number: u32, flags: u32, out_size: usize) -> Ioctl {
+        let device = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        let header = Header { len: 40, opcode: 39, unique: 1, nodeid: 1, uid: 0, gid: 0, pid: 1 };
+        let reach = Reach::of(flags);
+        let call = reach.decode(abi, number);
+        let caller = Caller { ilp32: flags & IOCTL_32BIT != 0, ..Caller::default() };
+        let asker = Asker::new(&Arc::new(Channel::new(device)), &header);
+        Ioctl { asker, fh: 1, tid: 1, uid: 0, call, caller, reach, address: ARG, arg: Vec::new(), out_size }
+    }
+
+    /// What is done for a number when the kernel has copied this much, with so much room.
+    fn decide(abi: &Abi, number: u32, flags: u32, data: &[u8], out_size: usize) -> Result<Fetch, Errno> {
+        fetch(&mut ioctl(abi, number, IOCTL_UNRESTRICTED | flags, out_size), data)
+    }
+
+    fn retries(fetched: Result<Fetch, Errno>, wanted_in: &[(u64, usize)], wanted_out: &[(u64, usize)]) {
+        let Ok(Fetch::Retry { input, output }) = fetched else { panic!("{fetched:?}") };
+        let found = |parts: Vec<Part>| parts.iter().map(|part| (part.address, part.len)).collect::<Vec<_>>();
+        assert_eq!((found(input), found(output)), (wanted_in.to_vec(), wanted_out.to_vec()));
+    }
+
+    fn is(fetched: Result<Fetch, Errno>, wanted: &Request) {
+        let Ok(Fetch::Done(request)) = fetched else { panic!("{fetched:?}") };
+        assert_eq!(request, *wanted);
+    }
+
+    fn pair(count: u32, pointer: u64) -> Vec<u8> {
+        [&count.to_ne_bytes()[..], &[0; 4], &pointer.to_ne_bytes()].concat()
+    }
+
+    const GBLEN: u32 = 0x4004_4266;
+    const SBLEN: u32 = 0xc004_4266;
+    const SETIF: u32 = 0x8020_426c;
+    const SETF: u32 = 0x8010_4267;
+    const GDLTLIST: u32 = 0xc010_4279;
+    const FLUSH: u32 = 0x2000_4268;
+
+    #[test]
+    fn the_kernel_is_asked_for_the_argument_and_nothing_else() {
+        for abi in [&FREEBSD, &LINUX] {
+            retries(decide(abi, GBLEN, 0, &[], 0), &[], &[(ARG, 4)]);
+            is(decide(abi, GBLEN, 0, &[], 4), &Request::GBlen);
+            retries(decide(abi, SBLEN, 0, &[], 0), &[(ARG, 4)], &[(ARG, 4)]);
+            is(decide(abi, SBLEN, 0, &8192u32.to_ne_bytes(), 4), &Request::SBlen(8192));
+            retries(decide(abi, SETIF, 0, &[], 0), &[(ARG, 32)], &[]);
+            is(decide(abi, FLUSH, 0, &[], 0), &Request::Flush);
+        }
+        // Linux's encoding of the same
+        retries(decide(&LINUX, 0x8004_4266, 0, &[], 0), &[], &[(ARG, 4)]);
+        let unknown = decide(&FREEBSD, 0xc020_4242, 0, &[], 0);
+        is(unknown, &Request::Refused(Errno::Inval));
+    }
+
+    #[test]
+    fn a_pointer_is_followed_once_and_only_as_far_as_it_was_when_the_kernel_was_asked() {
+        let program = pair(2, 0x9000);
+        retries(decide(&FREEBSD, SETF, 0, &program, 0), &[(ARG, 16), (0x9000, 16)], &[]);
+        let both = [&program[..], &[6, 0, 0, 0, 1, 0, 0, 0], &[6, 0, 0, 0, 2, 0, 0, 0]].concat();
+        let Ok(Fetch::Done(Request::SetF(source))) = decide(&FREEBSD, SETF, 0, &both, 0) else { panic!() };
+        assert_eq!((source.len, source.insns.unwrap().len()), (2, 2));
+        // the caller has changed the count meanwhile: never again and again
+        let changed = [&pair(3, 0x9000)[..], &both[16..]].concat();
+        assert_eq!(decide(&FREEBSD, SETF, 0, &changed, 0).unwrap_err(), Errno::Fault);
+        // nothing to be followed
+        for nothing in [pair(0, 0x9000), pair(2, 0), pair(u32::MAX, 0x9000)] {
+            assert!(matches!(decide(&FREEBSD, SETF, 0, &nothing, 0), Ok(Fetch::Done(Request::SetF(_)))));
+        }
+        // a 32-bit program's
+        let small = [4u32.to_ne_bytes(), 0x9000u32.to_ne_bytes()].concat();
+        let number = 0x8008_4267;
+        let wanted = [(ARG, 8), (0x9000, 32)];
+        retries(decide(&FREEBSD, number, IOCTL_32BIT, &small, 0), &wanted, &[]);
+    }
+
+    #[test]
+    fn room_for_a_list_is_asked_for_behind_the_argument() {
+        let list = pair(3, 0x9000);
+        retries(decide(&FREEBSD, GDLTLIST, 0, &[], 0), &[(ARG, 16)], &[(ARG, 16)]);
+        let room = [(ARG, 16), (0x9000, 12)];
+        retries(decide(&FREEBSD, GDLTLIST, 0, &list, 16), &[(ARG, 16)], &room);
+        is(decide(&FREEBSD, GDLTLIST, 0, &list, 28), &Request::GDltList(Some(3)));
+        is(decide(&FREEBSD, GDLTLIST, 0, &pair(3, 0), 16), &Request::GDltList(None));
+        let many = [(ARG, 16), (0x9000, 1024)];
+        retries(decide(&FREEBSD, GDLTLIST, 0, &pair(u32::MAX, 0x9000), 16), &[(ARG, 16)], &many);
+        // macOS: a 32-bit caller sets half of the pointer
+        let packed = [3u32.to_ne_bytes(), 0x9000u32.to_ne_bytes(), [0xff; 4]].concat();
+        let room = [(ARG, 12), (0x9000, 12)];
+        retries(decide(&MACOS, 0xc00c_4279, IOCTL_32BIT, &packed, 12), &[(ARG, 12)], &room);
+    }
+
+    #[test]
+    fn a_list_goes_out_behind_the_argument_also_with_an_error() {
+        let mut ioctl = ioctl(&FREEBSD, GDLTLIST, IOCTL_UNRESTRICTED, 24);
+        ioctl.arg = pair(2, 0x9000);
+        let list = |list: Vec<u32>, error| Response::DltList { count: Some(9), list, error };
+        let (result, bytes) = reply(&ioctl, &list(vec![1, 10], None));
+        assert_eq!(
+            (result, &bytes[..4], &bytes[16..]),
+            (Ok(()), &[9, 0, 0, 0][..], &[1, 0, 0, 0, 10, 0, 0, 0][..])
+        );
+        let (result, bytes) = reply(&ioctl, &list(vec![1, 10], Some(Errno::NoMem)));
+        assert_eq!((result, &bytes[..16]), (Err(Errno::NoMem), &pair(2, 0x9000)[..]));
+        assert_eq!(bytes.len(), 24);
+        assert_eq!(reply(&ioctl, &list(vec![1, 2, 3], None)), (Err(Errno::Fault), Vec::new()));
+    }
+
+    #[test]
+    fn linuxs_fionread_is_this_devices_only_where_it_comes_here() {
+        is(decide(&FREEBSD, 0x541b, 0, &[], 4), &Request::FionRead);
+        assert_eq!(Reach::Thread.decode(&FREEBSD, 0x541b).row.op, Op::Refused(Errno::Inval));
+    }
+
+    #[test]
+    fn a_restricted_ioctl_is_taken_as_far_as_the_kernel_has_copied_it() {
+        let decide = |number, data: &[u8], out| fetch(&mut ioctl(&LINUX, number, 0, out), data);
+        is(decide(SBLEN, &8192u32.to_ne_bytes(), 4), &Request::SBlen(8192));
+        is(decide(GBLEN, &[0; 4], 0), &Request::GBlen);
+        assert!(matches!(decide(SETIF, &[], 32), Ok(Fetch::Helper)), "a BSD's number: nothing is copied in");
+        assert!(matches!(decide(0x4010_4267, &pair(1, 8), 0), Ok(Fetch::Helper)), "a pointer");
+        let get = ioctl(&LINUX, GBLEN, 0, 0);
+        assert!(is_written_by_helper(&get, &Response::U32(1)), "a BSD's number: nothing is copied out");
+        let get = ioctl(&LINUX, GBLEN, IOCTL_UNRESTRICTED, 4);
+        assert!(!is_written_by_helper(&get, &Response::U32(1)));
+    }
+}
