@@ -13,6 +13,7 @@ mod life;
 mod limits;
 mod memory;
 mod node;
+mod outage;
 mod place;
 mod privilege;
 #[path = "../program/mod.rs"]

@@ -151,6 +151,11 @@ impl Wire {
         Wire { ns, far }
     }
 
+    /// The socket at the far end.
+    pub fn far(&self) -> &OwnedFd {
+        &self.far
+    }
+
     /// Sends a frame from the far end; veth0 receives it.
     pub fn send(&self, frame: &[u8]) {
         assert_eq!(nix::unistd::write(&self.far, frame).unwrap(), frame.len());

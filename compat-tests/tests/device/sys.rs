@@ -75,6 +75,8 @@ pub mod number {
     pub const BSD_GSTATS: u32 = bsd(2, 111, 8);
     pub const BSD_GSTATS_NETBSD: u32 = bsd(2, 111, 128);
     pub const BSD_IMMEDIATE: u32 = bsd(4, 112, 4);
+    /// OpenBSD's.
+    pub const BSD_SWTIMEOUT: u32 = bsd(4, 126, 16);
     pub const BSD_VERSION: u32 = bsd(2, 113, 4);
     pub const BSD_GDLTLIST: u32 = bsd(6, 121, 16);
     pub const BSD_GDLTLIST_NETBSD: u32 = bsd(6, 119, 16);

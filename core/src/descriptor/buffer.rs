@@ -22,6 +22,19 @@ impl Buffers {
         }
     }
 
+    /// The same; `false` when there is not the memory, and then nothing has changed.
+    pub fn try_allocate(&mut self, size: usize) -> bool {
+        if self.store.capacity() >= size {
+            return true;
+        }
+        let (mut store, mut free) = (Vec::new(), Vec::new());
+        if store.try_reserve_exact(size).is_err() || free.try_reserve_exact(size).is_err() {
+            return false;
+        }
+        *self = Buffers { store, free: Some(free), ..Buffers::default() };
+        true
+    }
+
     /// New, empty buffers of `size` bytes each.
     pub fn renew(&mut self, size: usize) {
         *self = Buffers {

@@ -20,6 +20,7 @@ use crate::abi::rules::{DirectionRule, ImmediateRule, Removal};
 use crate::abi::{Abi, Flag, Header, Stamp};
 use crate::backend::{Direction, Interface};
 use crate::cbpf::Program;
+use crate::errno::Errno;
 use crate::packet::Packet;
 use crate::time::{Moment, Timestamp};
 
@@ -397,6 +398,14 @@ impl Descriptor {
     /// Adds packets the backend's filter rejected: shown to the filter.
     pub fn count_rejected(&mut self, packets: u64) {
         self.counters.received += packets;
+    }
+
+    /// Has the buffers that an interface is attached with.
+    ///
+    /// # Errors
+    /// ENOBUFS when there is not the memory; nothing has changed then.
+    pub fn reserve(&mut self) -> Result<(), Errno> {
+        if self.buffers.try_allocate(self.bufsize) { Ok(()) } else { Err(Errno::NoBufs) }
     }
 
     /// The interface is attached: reset_d, and packets count from now on.

@@ -278,6 +278,7 @@ impl OpenFile {
             Err(TapError::Unsupported(_)) => None,
             Err(error) => return Err(Errno::from(&error)),
         };
+        self.descriptor.reserve()?;
         self.descriptor.attach(interface, promiscuous);
         let before = self.tap.replace(Tap { backend, injector, lost: 0, rejected: 0, vlan_pcp: 0 });
         if let Some(mut before) = before {
