@@ -14,6 +14,7 @@ pub mod process;
 pub mod scapy;
 pub mod smoltcp;
 pub mod tcpdump;
+pub mod testprogs;
 pub mod traffic;
 
 use std::collections::BTreeSet;
@@ -66,6 +67,7 @@ pub struct Client {
 /// Every client, in the order in which they run.
 pub const CLIENTS: &[&Client] = &[
     &tcpdump::CLIENT,
+    &testprogs::CLIENT,
     &scapy::CLIENT,
     &isc_dhcp::CLIENT,
     &pnet_datalink::CLIENT,
