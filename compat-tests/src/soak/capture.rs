@@ -48,6 +48,8 @@ struct Capture {
     file: DeviceFile,
     state: Handed,
     buf: Vec<u8>,
+    /// Nothing is sent any more, and reads do not wait.
+    settling: bool,
     until: Instant,
     /// Then the descriptor changes hands.
     pass: Option<Instant>,
@@ -88,7 +90,7 @@ fn take_over(me: &mut Me, file: File, state: Handed) -> Result<(), Stop> {
     let abi = Abi::by_name(&state.abi).ok_or_else(|| Stop::Wrong(format!("no dialect {}", state.abi)))?;
     let file = DeviceFile::of_open(file, abi);
     let buf = buffer(me, &file)?;
-    Capture { file, state, buf, until: until(me), pass: None }.go(me)
+    Capture { file, state, buf, settling: false, until: until(me), pass: None }.go(me)
 }
 
 fn until(me: &mut Me) -> Instant {
@@ -159,7 +161,7 @@ fn bind(me: &mut Me, file: DeviceFile, wire: usize) -> Result<Option<Capture>, S
     let buf = buffer(me, &file)?;
     let until = until(me);
     let pass = me.rng.once_in(6).then(|| Instant::now() + Duration::from_millis(me.rng.below(3000).into()));
-    Ok(Some(Capture { file, state, buf, until, pass }))
+    Ok(Some(Capture { file, state, buf, settling: false, until, pass }))
 }
 
 impl Capture {
@@ -203,6 +205,8 @@ impl Capture {
     fn read(&mut self, me: &mut Me) -> Result<usize, Stop> {
         let read = match self.file.read(&mut self.buf) {
             Ok(read) => read,
+            // a client that was stopped within read(2) is told so: what is there is still there
+            Err(Errno::Intr) if self.settling => return self.read(me),
             Err(Errno::Again | Errno::Intr) => return Ok(0),
             Err(errno) => {
                 let disturbed = if self.state.wire == DISTURBED { &DISTURBANCES[..] } else { &[] };
@@ -237,6 +241,7 @@ impl Capture {
     /// The last read and the counters. Nothing is sent any more.
     fn settle(&mut self, me: &mut Me) -> Result<(), Stop> {
         self.file.set_nonblocking(true).map_err(|errno| Stop::Wrong(format!("O_NONBLOCK: {errno}")))?;
+        self.settling = true;
         while self.read(me)? > 0 {
             me.phase()?;
         }
@@ -245,7 +250,8 @@ impl Capture {
         if let Response::Stats { drop, .. } = stats {
             me.figures.dropped += drop;
         }
-        if self.read(me)? > 0 {
+        // an interface that comes up makes the kernel send
+        if self.read(me)? > 0 && self.state.wire != DISTURBED {
             return Err(Stop::Wrong(format!("{}: read after it was empty", self.state.abi)));
         }
         if let (Some(account), true) = (&self.state.account, self.state.wire != DISTURBED) {
