@@ -41,7 +41,7 @@ use crate::serving::{
 #[derive(Debug, clap::Args)]
 pub struct ServeArgs {
     /// How the kernel is spoken to
-    #[arg(long, value_name = "FRONT", value_enum, default_value = "auto")]
+    #[arg(long, value_name = "FRONT", value_enum, default_value = "fuse")]
     front: FrontEnd,
     /// Directory of the device: to mount on, made if it is missing (FUSE), or below /dev (CUSE)
     #[arg(long, value_name = "DIR", default_value = DEFAULT_MOUNT)]
