@@ -11,6 +11,12 @@ use anyhow::{Context, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+/// How long anything that a program does may take.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How soon a program ends that is told to.
+pub const AT_ONCE: Duration = Duration::from_secs(5);
+
 const LOOK: Duration = Duration::from_millis(5);
 
 /// The command for a message: its own words, without those that lead to it.

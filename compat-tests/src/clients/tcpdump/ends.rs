@@ -8,8 +8,8 @@ use nix::sys::signal::Signal;
 use nix::unistd::User;
 
 use super::alike::{self, Alike};
-use super::scene::{AT_ONCE, PATIENCE, Scene, Statistics, Tcpdump};
-use crate::clients::process::Running;
+use super::scene::{Scene, Statistics, Tcpdump};
+use crate::clients::process::{AT_ONCE, PATIENCE, Running};
 use crate::clients::traffic;
 
 /// Ctrl-C, while it waits for a packet: statistics, and status 0. SIGTERM the same.

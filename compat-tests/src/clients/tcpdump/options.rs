@@ -7,8 +7,8 @@ use anyhow::{Context, bail, ensure};
 
 use super::alike::{self, Alike};
 use super::savefile::Packet;
-use super::scene::{AT_ONCE, Capture, PATIENCE, Scene, Statistics, Tcpdump};
-use crate::clients::process::{Finished, Running, run};
+use super::scene::{Capture, Scene, Statistics, Tcpdump};
+use crate::clients::process::{AT_ONCE, Finished, PATIENCE, Running, run};
 use crate::clients::traffic;
 
 /// `-w`, without a filter: every packet, in order.

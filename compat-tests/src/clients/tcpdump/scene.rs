@@ -11,14 +11,8 @@ use nix::unistd::Pid;
 
 use super::savefile::{self, Packet};
 use crate::clients::host::{Device, Stage};
-use crate::clients::process::{Finished, Running};
+use crate::clients::process::{AT_ONCE, Finished, PATIENCE, Running};
 use crate::clients::traffic;
-
-/// How long anything may take.
-pub const PATIENCE: Duration = Duration::from_secs(20);
-
-/// How soon a program ends that is told to.
-pub const AT_ONCE: Duration = Duration::from_secs(5);
 
 /// The hosts, the device and the program on it.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
 
 use super::masks::{Mask, NO_COUNTS, NO_STATISTICS, NO_WAKE_UPS, WAKE_UPS_ONCE, masked};
-use super::scene::{PATIENCE, Pair, Scene, lines, same};
-use crate::clients::process::{Finished, Running};
+use super::scene::{Pair, Scene, lines, same};
+use crate::clients::process::{Finished, PATIENCE, Running};
 use crate::clients::traffic;
 
 /// capturetest's ways to capture: at once or not, blocking or not, with and without a time-out.

@@ -76,7 +76,7 @@ pub fn not_signalled(scene: &Scene<'_>, pair: Pair) -> anyhow::Result<()> {
     for _ in 0..500 {
         traffic::udp((here, here.ipv4.into()), (there, there.ipv4.into()), 1300)?;
     }
-    let ours = ours.finish(super::scene::PATIENCE).context("ours")?;
+    let ours = ours.finish(crate::clients::process::PATIENCE).context("ours")?;
     let [ours, native] = [ours, native].map(|finished| masked(lines(&finished), &[NO_COUNTS]));
     same(&ours, &native)
 }

@@ -8,13 +8,7 @@ use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
 
 use crate::clients::host::{Device, Stage};
-use crate::clients::process::{Finished, Running};
-
-/// How long anything may take to happen.
-pub const PATIENCE: Duration = Duration::from_secs(20);
-
-/// How soon a program ends that is told to.
-pub const AT_ONCE: Duration = Duration::from_secs(5);
+use crate::clients::process::{AT_ONCE, Finished, PATIENCE, Running};
 
 /// The hosts, and a device for the one where the programs run.
 #[derive(Debug)]

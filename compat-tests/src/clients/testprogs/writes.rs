@@ -7,8 +7,8 @@ use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
 
 use super::masks::{NO_COUNTS, NO_STATISTICS, masked};
-use super::scene::{BOTH, PATIENCE, Pair, Scene, lines, same};
-use crate::clients::process::Running;
+use super::scene::{BOTH, Pair, Scene, lines, same};
+use crate::clients::process::{PATIENCE, Running};
 use crate::clients::tcpdump::savefile::{self, Packet};
 use crate::clients::tcpdump::{alike, scene};
 use crate::clients::traffic;
