@@ -10,11 +10,17 @@ pub struct Batch<'a> {
     source: Option<backend::Batch<'a>>,
     snaplen: usize,
     precision: Precision,
+    taken: &'a mut u64,
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(source: Option<backend::Batch<'a>>, options: &Options) -> Batch<'a> {
-        Batch { source, snaplen: options.snaplen as usize, precision: options.precision }
+    /// `taken` is raised by each packet.
+    pub(super) fn new(
+        source: Option<backend::Batch<'a>>,
+        options: &Options,
+        taken: &'a mut u64,
+    ) -> Batch<'a> {
+        Batch { source, snaplen: options.snaplen as usize, precision: options.precision, taken }
     }
 
     /// The next packet; `None` when the batch is read to its end.
@@ -22,6 +28,7 @@ impl<'a> Batch<'a> {
     #[inline]
     pub fn next(&mut self) -> Option<Packet<'_>> {
         let mut packet = self.source.as_mut()?.next()?;
+        *self.taken += 1;
         packet.data = packet.data.get(..self.snaplen).unwrap_or(packet.data);
         if self.precision == Precision::Micro {
             packet.timestamp.nsec -= packet.timestamp.nsec % 1000;

@@ -63,12 +63,9 @@ pub struct Capture {
     waiter: Arc<dyn Waiter>,
     woken: Arc<AtomicBool>,
     options: Options,
-    /// The last look found packets: more are on their way.
-    flowing: bool,
+    /// How many packets of the last batch were taken: where there are several, more are on their way.
+    taken: u64,
 }
-
-/// While packets flow, a reader that is in no hurry lets so many come for one look.
-const NAP: Duration = Duration::from_millis(2);
 
 impl Capture {
     /// Options for a capture.
@@ -103,24 +100,23 @@ impl Capture {
     pub fn next_batch(&mut self) -> Result<Option<Batch<'_>>, Error> {
         let name = self.tap.name();
         let failed = |error| Error::of(name, error);
-        if self.flowing && !self.options.immediate && !self.options.nonblocking {
-            let nap = self.options.read_timeout.map_or(NAP, |timeout| timeout.min(NAP));
+        if self.taken > 1
+            && let Some(nap) = self.options.nap()
+        {
             std::thread::sleep(nap);
         }
+        self.taken = 0;
         let mut arrivals = self.tap.arrivals().map_err(failed)?;
         if arrivals == Arrivals::NotYet && !self.options.nonblocking {
             self.wait();
             arrivals = self.tap.arrivals().map_err(failed)?;
         }
-        self.flowing = arrivals == Arrivals::Ready;
-        Ok(match arrivals {
-            Arrivals::Ready => {
-                let source = self.tap.try_batch().map_err(failed)?;
-                Some(Batch::new(Some(source), &self.options))
-            }
-            Arrivals::NotYet => Some(Batch::new(None, &self.options)),
-            Arrivals::Ended => None,
-        })
+        let source = match arrivals {
+            Arrivals::Ready => Some(self.tap.try_batch().map_err(failed)?),
+            Arrivals::NotYet => None,
+            Arrivals::Ended => return Ok(None),
+        };
+        Ok(Some(Batch::new(source, &self.options, &mut self.taken)))
     }
 
     /// Packets are there, or there is nothing to wait for.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use bpfdev_core::backend::{Direction, FilterBackend, Network, Queued, TapConfig};
+use bpfdev_core::backend::{self, Direction, FilterBackend, Network, Queued, TapConfig};
 use bpfdev_core::cbpf::{self, Insn, Program};
 use bpfdev_core::linktype::Linktype;
 use bpfdev_core::replay::{INTERFACE, Pace, Replay};
@@ -120,12 +120,14 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Size of one buffer, bytes (BIOCSBLEN; on Linux the ring holds twice as much). The system may give another.
+    /// Size of one buffer, bytes (BIOCSBLEN). The system may give another. On Linux the ring holds the packets of two such
+    /// buffers, were all of them short: where the MTU is 1500 it takes 37 times as many bytes, up to 128 MiB; with
+    /// [`Options::open_on`] and `native::PacketSockets` its size can be told in bytes.
     pub fn buffer_len(self, bytes: usize) -> Options {
         Options { buffer_len: bytes, ..self }
     }
 
-    /// Each packet is handed on at once; else some are let come together while they flow.
+    /// Each packet is handed on at once; else some are let come together while they flow, for 8 ms at most.
     pub fn immediate(self, on: bool) -> Options {
         Options { immediate: on, ..self }
     }
@@ -168,6 +170,12 @@ impl Options {
     /// The filter: no packet that it rejects is handed on, from the first on.
     pub fn filter(self, filter: impl Into<Filter>) -> Options {
         Options { filter: Some(filter.into()), ..self }
+    }
+
+    /// How long packets that flow are let come before the next look.
+    pub(super) fn nap(&self) -> Option<Duration> {
+        let nap = backend::nap(self.buffer_len).filter(|_| !self.immediate && !self.nonblocking)?;
+        Some(self.read_timeout.map_or(nap, |timeout| timeout.min(nap)))
     }
 
     /// Captures from this machine's interface `name`.
@@ -215,7 +223,7 @@ impl Options {
         }
         let waiter = tap.waiter().map_err(failed)?;
         let woken = Arc::new(AtomicBool::new(false));
-        Ok(Capture { tap, waiter, woken, options: self, flowing: false })
+        Ok(Capture { tap, waiter, woken, options: self, taken: 0 })
     }
 
     /// Plays a capture file, pcap or pcapng, as fast as it is read.

@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
+use bpfdev_core::backend::nap;
 use bpfdev_core::time::Moment;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
@@ -18,9 +19,6 @@ use super::helper::Reaper;
 
 /// A tap whose descriptor reports an error and has no packets is left alone for so long.
 const AFTER_ERROR: Duration = Duration::from_millis(50);
-
-/// Packets do not stay longer in a tap while they flow, however large it is.
-const LONGEST_NAP: Duration = Duration::from_millis(8);
 
 /// What a file wants of its tap now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,15 +35,11 @@ pub enum Watch {
 }
 
 impl Watch {
-    /// How long packets may stay in the tap while they flow; `None`: not at all, the buffers are too small. Less than a
-    /// quarter of the time in which 300,000 of the smallest packets a second fill a tap of twice the buffer, which is 10 ms
-    /// for 512 KiB. Each wake-up costs as much as a hundred packets.
+    /// How long packets may stay in the tap while they flow; `None`: not at all.
     fn nap(self) -> Option<Duration> {
         match self {
             Watch::Nothing | Watch::NextPacket => None,
-            Watch::Flow { bufsize } => {
-                (bufsize >= 0x8000).then(|| Duration::from_nanos(16 * bufsize as u64).min(LONGEST_NAP))
-            }
+            Watch::Flow { bufsize } => nap(bufsize),
         }
     }
 }

@@ -193,9 +193,9 @@ fn backend(part: &ReadPart, mut gauge: Gauge) -> anyhow::Result<Tally> {
 }
 
 fn facade(part: &ReadPart, mut gauge: Gauge) -> anyhow::Result<Tally> {
-    // the ring is twice a buffer
-    let options = Capture::options().buffer_len(RING / 2).immediate(part.latency).read_timeout(TIMEOUT);
-    let mut capture = options.open(&part.interface)?;
+    let sockets = PacketSockets { ring_bytes: Some(RING), ..PacketSockets::default() };
+    let options = Capture::options().immediate(part.latency).read_timeout(TIMEOUT);
+    let mut capture = options.open_on(&sockets, &part.interface)?;
     gauge.begin(|| {})?;
     while !gauge.is_full() {
         let before = gauge.packets();

@@ -4,6 +4,7 @@
 //! descriptors: buffers, time-outs, records and counters are [`crate::descriptor`]'s.
 
 mod error;
+mod flow;
 mod in_process;
 
 use std::os::fd::BorrowedFd;
@@ -14,6 +15,7 @@ use crate::linktype::Linktype;
 use crate::packet::Packet;
 
 pub use error::TapError;
+pub use flow::nap;
 pub use in_process::InProcess;
 
 /// How a loopback interface's packets are framed: DLT_NULL or DLT_LOOP, and the family numbers of that system.

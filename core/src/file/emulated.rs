@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{BpfFile, OpenFile, Step, Wants};
 use crate::abi::{Abi, Request, Response};
-use crate::backend::{Network, Waiter};
+use crate::backend::{self, Network, Waiter};
 use crate::descriptor::{Caller, Interest, Opened, PendingRead, ReadStep, Ready};
 use crate::errno::Errno;
 use crate::time::{Clock, Moment};
@@ -39,10 +39,6 @@ struct Inner {
 
 /// While a sleeper waits on a tap, what other threads do to the file is noticed after this long at most.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
-/// While packets flow into a buffer that must fill, so many are let come for one look; not with small buffers, whose taps
-/// are small.
-const NAP: Duration = Duration::from_millis(2);
-const NAP_BUFSIZE: usize = 0x8000;
 
 impl EmulatedFile {
     /// Opens the device of dialect `abi`; its interfaces are those of `network`.
@@ -103,10 +99,10 @@ impl EmulatedFile {
     /// Sleeps until the tap may have packets or `deadline` comes; `packets` came out of it just now.
     fn sleep(&self, inner: MutexGuard<'_, Inner>, packets: u64, now: Moment, deadline: Option<Moment>) {
         let flow = packets > 1 && inner.file.wants() == Wants::Fill;
-        let nap = flow && inner.file.descriptor().bufsize() >= NAP_BUFSIZE;
-        let waiter = inner.waiter.clone().filter(|_| !nap);
+        let nap = if flow { backend::nap(inner.file.descriptor().bufsize()) } else { None };
+        let waiter = inner.waiter.clone().filter(|_| nap.is_none());
         drop(inner);
-        let longest = if nap { NAP } else { LOOK_AGAIN };
+        let longest = nap.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN);
         let left = deadline.map_or(longest, |deadline| deadline.since(now).min(longest));
         match waiter {
             Some(waiter) => waiter.wait(Some(left)),
