@@ -3,16 +3,17 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod ebpf;
-#[path = "filter_kernel/generate.rs"]
-mod generate;
+mod must;
 
 use bpfdev_backend_linux::filter::LinkKind;
 use bpfdev_core::backend::LoopbackFraming;
 use bpfdev_core::cbpf::code::*;
 use bpfdev_core::cbpf::{Insn, Rules, rules, validate};
 use bpfdev_core::linktype::Linktype;
+use bpfdev_core::random::Lcg;
+use bpfdev_core::random::filter::{frame, program, stripped_tag};
 use ebpf::Loaded;
-use generate::{Lcg, frame, must_list, program, stripped_tag};
+use must::must_list;
 
 static SYSTEMS: [&Rules; 6] =
     [&rules::LINUX_ABI, &rules::FREEBSD, &rules::NETBSD, &rules::OPENBSD, &rules::DRAGONFLY, &rules::MACOS];

@@ -2,9 +2,6 @@
 //! and those made to have it tell many states apart.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-#[path = "filter_kernel/generate.rs"]
-#[allow(dead_code)]
-mod generate;
 #[path = "ebpf/sys.rs"]
 mod sys;
 
@@ -19,7 +16,7 @@ use bpfdev_core::backend::LoopbackFraming;
 use bpfdev_core::cbpf::code::*;
 use bpfdev_core::cbpf::{Insn, Program, Rules, rules, validate};
 use bpfdev_core::linktype::Linktype;
-use generate::Lcg;
+use bpfdev_core::random::{Lcg, filter};
 
 const LOOP: LoopbackFraming =
     LoopbackFraming { linktype: Linktype::NULL, network_order: false, af_inet6: 28 };
@@ -234,7 +231,7 @@ fn load_all() {
     let mut rng = Lcg(41);
     for number in 0..60 {
         let program = loop {
-            let program = generate::program(
+            let program = filter::program(
                 &mut rng,
                 [&rules::LINUX_ABI, &rules::FREEBSD, &rules::NETBSD][number % 3],
                 500,

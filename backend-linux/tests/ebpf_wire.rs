@@ -2,8 +2,7 @@
 //! own, their tags stripped by the kernel. Needs CAP_SYS_ADMIN, CAP_NET_RAW and CAP_BPF there.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-#[path = "filter_kernel/generate.rs"]
-mod generate;
+mod must;
 #[path = "filter_kernel/sys.rs"]
 #[allow(dead_code)]
 mod sys;
@@ -19,7 +18,9 @@ use bpfdev_core::backend::LoopbackFraming;
 use bpfdev_core::cbpf::code::*;
 use bpfdev_core::cbpf::{self, Insn, Program, rules, validate};
 use bpfdev_core::linktype::Linktype;
-use generate::{Lcg, frame, must_list, program, stripped_tag};
+use bpfdev_core::random::Lcg;
+use bpfdev_core::random::filter::{frame, program, stripped_tag};
+use must::must_list;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv, send};

@@ -2,8 +2,7 @@
 //! over a veth pair, or `lo`, of a namespace of this test's own. Needs CAP_SYS_ADMIN and CAP_NET_RAW there.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-#[path = "filter_kernel/generate.rs"]
-mod generate;
+mod must;
 #[path = "filter_kernel/sys.rs"]
 mod sys;
 
@@ -15,7 +14,9 @@ use bpfdev_core::backend::LoopbackFraming;
 use bpfdev_core::cbpf::code::*;
 use bpfdev_core::cbpf::{Insn, Program, disasm, rules, validate};
 use bpfdev_core::linktype::Linktype;
-use generate::{Lcg, frame, must_list, program, stripped_tag};
+use bpfdev_core::random::Lcg;
+use bpfdev_core::random::filter::{frame, program, stripped_tag};
+use must::must_list;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv, send};

@@ -89,11 +89,6 @@ pub struct Source<'a> {
     pub snaplen: u32,
 }
 
-/// LINKTYPE_RAW in files is 101 where DLT_RAW is 12; the others here are the same.
-fn datalink(linktype: Linktype) -> DataLink {
-    DataLink::from(if linktype == Linktype::RAW { 101 } else { linktype.0 })
-}
-
 fn failed(error: PcapError) -> io::Error {
     match error {
         PcapError::IoError(error) => error,
@@ -107,7 +102,7 @@ impl<W: Write> SaveFile<W> {
     /// # Errors
     /// The writer's.
     pub fn new(writer: W, format: Format, source: Source<'_>) -> io::Result<SaveFile<W>> {
-        let datalink = datalink(source.linktype);
+        let datalink = DataLink::from(source.linktype.in_file());
         let output = Shared(Arc::new(Mutex::new(writer)));
         let writer = Shared(Arc::clone(&output.0));
         let format = match format {

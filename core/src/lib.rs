@@ -10,5 +10,7 @@ pub mod file;
 pub mod linktype;
 pub mod loopback;
 pub mod packet;
+#[cfg(feature = "random")]
+pub mod random;
 pub mod replay;
 pub mod time;

@@ -42,6 +42,24 @@ impl Linktype {
     #[doc(alias = "DLT_LOOP")]
     pub const LOOP: Linktype = Linktype(108);
 
+    /// The type whose number in a capture file (`LINKTYPE_`) is `number`.
+    pub const fn from_file(number: u32) -> Linktype {
+        match number {
+            100 => Linktype::ATM_RFC1483,
+            101 => Linktype::RAW,
+            same => Linktype(same),
+        }
+    }
+
+    /// Its number in a capture file.
+    pub const fn in_file(self) -> u32 {
+        match self {
+            Linktype::ATM_RFC1483 => 100,
+            Linktype::RAW => 101,
+            Linktype(same) => same,
+        }
+    }
+
     /// Length of the link header in bytes where it is fixed.
     pub const fn header_len(self) -> usize {
         match self {

@@ -56,7 +56,16 @@ impl Timestamp {
         Timestamp { sec: i64::try_from(since.as_secs()).unwrap_or(i64::MAX), nsec: since.subsec_nanos() }
     }
 
-    /// Nanoseconds since 1970, saturating.
+    /// The stamp so many nanoseconds after 1970, saturating.
+    pub fn from_nanos(nanos: i128) -> Timestamp {
+        let sec = nanos.div_euclid(1_000_000_000);
+        let end = if sec < 0 { i64::MIN } else { i64::MAX };
+        // below 10⁹
+        let nsec = nanos.rem_euclid(1_000_000_000) as u32;
+        Timestamp { sec: i64::try_from(sec).unwrap_or(end), nsec }
+    }
+
+    /// Nanoseconds since 1970.
     pub fn as_nanos(self) -> i128 {
         i128::from(self.sec) * 1_000_000_000 + i128::from(self.nsec)
     }

@@ -4,12 +4,14 @@
 use bpfdev_core::cbpf::rules;
 use bpfdev_core::cbpf::{LINUX, Rules, Skb, VlanTag, disasm, interpret_skb, validate};
 use bpfdev_core::linktype::Linktype;
+use bpfdev_core::random::Lcg;
+use bpfdev_core::random::filter::{frame, program, stripped_tag};
 
 use super::*;
-use generate::{Lcg, frame, must_list, program, stripped_tag};
+use must::must_list;
 
-#[path = "../../tests/filter_kernel/generate.rs"]
-mod generate;
+#[path = "../../tests/must/mod.rs"]
+mod must;
 
 /// The systems whose programs come here, the device's own dialect twice.
 static SYSTEMS: [&Rules; 7] = [

@@ -1,5 +1,7 @@
 //! A capture file as a network: its packets arrive at one interface, at their own pace or as fast as they are read.
 
+mod pcap;
+mod pcapng;
 mod reader;
 
 use std::io::{self, BufReader};
@@ -274,9 +276,6 @@ mod tests {
     use crate::file::{Access, BpfFile, EmulatedFile};
     use crate::time::SimulatedClock;
     use pcap_file::pcap::{PcapPacket, PcapWriter};
-    use pcap_file::pcapng::blocks::interface_description::{
-        InterfaceDescriptionBlock, InterfaceDescriptionOption,
-    };
 
     /// A file of `count` frames of 60 bytes, 100 ms apart, byte 0 their number.
     fn capture(name: &str, count: u8) -> PathBuf {
@@ -322,51 +321,6 @@ mod tests {
         }
         assert_eq!(next, 250);
         std::fs::remove_file(path).expect("removed");
-    }
-
-    #[test]
-    fn stamps_have_the_unit_their_file_says() {
-        use pcap_file::DataLink;
-        use pcap_file::pcapng::PcapNgWriter;
-        use pcap_file::pcapng::blocks::PcapNgBlock;
-        use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketBlock;
-
-        for (resolution, units) in [(None, 5_000_123), (Some(9), 5_000_123_000), (Some(0x80 | 10), 5 * 1024)]
-        {
-            let mut writer = PcapNgWriter::new(Vec::new()).expect("a header");
-            let interface = InterfaceDescriptionBlock {
-                linktype: DataLink::ETHERNET,
-                snaplen: 60,
-                options: resolution.map(InterfaceDescriptionOption::IfTsResol).into_iter().collect(),
-            };
-            writer.write_block(&interface.into_block()).expect("an interface");
-            let packet = EnhancedPacketBlock {
-                interface_id: 0,
-                // written as it is, in whatever unit
-                timestamp: Duration::from_nanos(units),
-                original_len: 1514,
-                data: vec![7; 60].into(),
-                options: Vec::new(),
-            };
-            writer.write_block(&packet.into_block()).expect("a packet");
-            let mut reader = Reader::new(Box::new(io::Cursor::new(writer.into_inner()))).expect("reads");
-            let record = reader.next_record().expect("no error").expect("a packet");
-            let nsec = if resolution == Some(0x8a) { 0 } else { 123_000 };
-            assert_eq!(record.timestamp, Timestamp { sec: 5, nsec }, "{resolution:?}");
-        }
-    }
-
-    #[test]
-    fn packets_cut_to_the_snap_length_are_read() {
-        use pcap_file::pcap::PcapHeader;
-        let header = PcapHeader { snaplen: 60, ..PcapHeader::default() };
-        let mut writer = PcapWriter::with_header(Vec::new(), header).expect("a header");
-        let stamp = Duration::new(5, 123_456_000);
-        writer.write_packet(&PcapPacket::new(stamp, 1514, &[7; 60])).expect("a packet");
-        let mut reader = Reader::new(Box::new(io::Cursor::new(writer.into_writer()))).expect("reads");
-        let record = reader.next_record().expect("no error").expect("a packet");
-        assert_eq!((record.wirelen, record.data.len()), (1514, 60));
-        assert_eq!(record.timestamp, Timestamp { sec: 5, nsec: 123_456_000 });
     }
 
     #[test]
