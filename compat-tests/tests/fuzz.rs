@@ -15,30 +15,45 @@ fn text(out: &Output) -> String {
 
 #[test]
 fn nothing_is_found_and_the_last_line_counts() {
-    for target in ["ioctl", "records", "fuse"] {
-        let out = fuzz(&[target, "--runs", "20000", "--seed", "7"]);
+    for target in ["ioctl", "records", "fuse", "capture"] {
+        let out = fuzz(&[target, "--runs", "20000", "--seed", "7", "--corpus", "/nonexistent"]);
         let said = text(&out);
         assert!(out.status.success(), "{said}");
         // whole seeds of 1024 inputs
         let line = format!("{target} 20480: 20480 executions, nothing found");
         assert!(said.lines().last().unwrap().starts_with(&line), "{said}");
+        assert!(said.contains(&format!("{target}: 20480 executions\n")), "{said}");
+        // and before them each of the corpus
+        let kept = std::fs::read_dir(format!("{}/corpus/{target}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let said = text(&fuzz(&[target, "--runs", "1", "--seed", "7"]));
+        assert!(said.contains(&format!("{target}: {} executions\n", 1024 + kept.count())), "{said}");
     }
 }
 
 #[test]
 fn one_input_is_tried_again() {
-    for (target, input) in [("ioctl", "0001000000"), ("records", "03ffffffff"), ("fuse", "28000000")] {
-        let out = fuzz(&[target, "--input", input]);
-        assert!(out.status.success() && text(&out).contains("nothing found"), "{}", text(&out));
+    let file = std::env::temp_dir().join(format!("bpfdev-fuzz-{}", std::process::id()));
+    std::fs::write(&file, [0; 7]).unwrap();
+    let inputs =
+        [("ioctl", "0001000000"), ("records", "03ffffffff"), ("fuse", "28000000"), ("capture", "0a0d0d0a")];
+    for (target, input) in inputs {
+        for again in [["--input", input], ["--file", file.to_str().unwrap()]] {
+            let out = fuzz(&[&[target][..], &again].concat());
+            assert!(out.status.success() && text(&out).contains("nothing found"), "{}", text(&out));
+        }
     }
+    std::fs::remove_file(&file).unwrap();
+    let out = fuzz(&["capture", "--file", file.to_str().unwrap()]);
+    assert!(out.status.code() == Some(1) && text(&out).contains(file.to_str().unwrap()), "{}", text(&out));
 }
 
 #[test]
 fn wrong_arguments_are_one_line_and_exit_status_2() {
-    let wrong: [&[&str]; 5] = [
+    let wrong: [&[&str]; 6] = [
         &["everything"],
         &["--input", "00"],
         &["filter", "--input", "00"],
+        &["ioctl", "--input", "00", "--file", "/dev/null"],
         &["ioctl", "--input", "0x00"],
         &["ioctl", "--runs", "1", "--seconds", "1"],
     ];

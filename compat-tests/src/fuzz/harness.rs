@@ -1,4 +1,4 @@
-//! Inputs from a seed, a check that must not fail, and what is said when it does.
+//! Inputs from a seed and a corpus, a check that must not fail, and what is said when it does.
 
 use std::cell::Cell;
 use std::fmt;
@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
 use super::Budget;
+use super::corpus::Entry;
 use super::random::Lcg;
 
 /// Inputs of one seed.
@@ -24,12 +25,23 @@ pub struct Subject {
     check: Box<Check>,
 }
 
+/// Where an input comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// It was made.
+    Seed(u64),
+    /// It is in the corpus, by this name.
+    Corpus(String),
+    /// It was given.
+    Given,
+}
+
 /// An input that shows something.
 #[derive(Debug, thiserror::Error)]
 pub struct Failure {
     target: &'static str,
-    /// Where it was found; `None` for an input from outside.
-    pub seed: Option<u64>,
+    /// Where it was found.
+    pub found: Found,
     /// What shows it.
     pub input: Vec<u8>,
     /// What it shows.
@@ -38,17 +50,35 @@ pub struct Failure {
 
 impl Failure {
     /// `input` shows `what`.
-    pub fn new(subject: &Subject, seed: Option<u64>, input: Vec<u8>, what: String) -> Failure {
-        Failure { target: subject.name, seed, input, what }
+    pub fn new(subject: &Subject, found: Found, input: Vec<u8>, what: String) -> Failure {
+        Failure { target: subject.name, found, input, what }
+    }
+
+    /// Writes the input where it can be taken up again and kept; what to say of it.
+    pub fn keep(&self) -> String {
+        let name = match &self.found {
+            Found::Seed(seed) => format!("fuzz-{}-{seed}", self.target),
+            Found::Corpus(_) | Found::Given => return String::new(),
+        };
+        match std::fs::write(&name, &self.input) {
+            Ok(()) => format!(
+                "\nits bytes are in {name}: bpfdev-compat fuzz {0} --file {name}\nmended, it is kept as \
+                 compat-tests/corpus/{0}/WHAT-IT-SHOWED",
+                self.target
+            ),
+            Err(error) => format!("\nits bytes are not in {name}: {error}"),
+        }
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Failure { target, seed, input, what } = self;
+        let Failure { target, found, input, what } = self;
         write!(f, "{target}: {what}")?;
-        if let Some(seed) = seed {
-            write!(f, "\nseed {seed}")?;
+        match found {
+            Found::Seed(seed) => write!(f, "\nseed {seed}")?,
+            Found::Corpus(name) => write!(f, "\ncorpus entry {name}")?,
+            Found::Given => {}
         }
         write!(f, "\nagain: bpfdev-compat fuzz {target} --input {}", to_hex(input))
     }
@@ -99,19 +129,24 @@ impl Subject {
     }
 }
 
-/// Tries inputs until `budget` is used up; their number.
+/// Tries the corpus, then inputs until `budget` is used up; the number of all.
 ///
 /// # Errors
-/// The first that shows something, reduced.
-pub fn run(subject: &Subject, budget: &Budget, first: u64) -> Result<u64, Failure> {
-    let mut runs = 0;
+/// The first that shows something; reduced, but for what is in the corpus.
+pub fn run(subject: &Subject, corpus: &[Entry], budget: &Budget, first: u64) -> Result<u64, Failure> {
+    for Entry { name, bytes } in corpus {
+        if let Err(what) = subject.try_input(bytes) {
+            return Err(Failure::new(subject, Found::Corpus(name.clone()), bytes.clone(), what));
+        }
+    }
+    let mut runs = corpus.len() as u64;
     for seed in first.. {
         let mut rng = Lcg(seed);
         for _ in 0..INPUTS {
-            let input = (subject.make)(&mut rng);
+            let input = next_input(subject, corpus, &mut rng);
             if let Err(what) = subject.try_input(&input) {
                 let (input, what) = quietly(|| subject.reduce(input, what));
-                return Err(Failure::new(subject, Some(seed), input, what));
+                return Err(Failure::new(subject, Found::Seed(seed), input, what));
             }
             runs += 1;
         }
@@ -120,6 +155,22 @@ pub fn run(subject: &Subject, budget: &Budget, first: u64) -> Result<u64, Failur
         }
     }
     Ok(runs)
+}
+
+/// One that is made, or one of the corpus spoiled, now and then with the end of another.
+fn next_input(subject: &Subject, corpus: &[Entry], rng: &mut Lcg) -> Vec<u8> {
+    if corpus.is_empty() || rng.once_in(2) {
+        return (subject.make)(rng);
+    }
+    let mut any = || &corpus[rng.below(corpus.len() as u32) as usize].bytes;
+    let (mut input, other) = (any().clone(), any());
+    if rng.once_in(4) {
+        let [begin, end] = [input.len(), other.len()].map(|len| rng.below(len as u32 + 1) as usize);
+        input.truncate(begin);
+        input.extend(&other[end..]);
+    }
+    rng.spoil(&mut input);
+    input
 }
 
 /// Runs `f` without a word for every panic in it, of this thread.
@@ -205,14 +256,14 @@ pub mod tests {
     /// The planted bug of `subject` is found within so many inputs, and shows again by its hex; ours shows nothing.
     pub fn finds(subject: &Subject, what: &str) {
         let budget = Budget { until: None, runs: Some(200_000) };
-        let failure = quietly(|| run(subject, &budget, 1)).expect_err("a planted bug");
+        let failure = quietly(|| run(subject, &[], &budget, 1)).expect_err("a planted bug");
         assert!(failure.what.contains(what), "{failure}");
         let said = failure.to_string();
         let hex = said.rsplit("--input ").next().expect("the input in hex");
         let input = from_hex(hex).expect("hex");
         assert_eq!(quietly(|| subject.try_input(&input)), Err(failure.what.clone()), "{said}");
-        let seed = failure.seed.expect("a seed");
-        let again = quietly(|| run(subject, &Budget { until: None, runs: Some(1) }, seed));
+        let Found::Seed(seed) = failure.found else { panic!("{said}") };
+        let again = quietly(|| run(subject, &[], &Budget { until: None, runs: Some(1) }, seed));
         assert_eq!(again.expect_err("the same seed").input, failure.input, "{said}");
     }
 
@@ -227,7 +278,25 @@ pub mod tests {
     fn an_input_is_reduced_to_what_matters() {
         let check = |input: &[u8]| if input.contains(&7) { Err("a seven".to_owned()) } else { Ok(()) };
         let subject = Subject::new("sevens", |rng| rng.bytes(40), check);
-        let failure = run(&subject, &Budget { until: None, runs: Some(u64::MAX) }, 3).expect_err("a seven");
+        let budget = Budget { until: None, runs: Some(u64::MAX) };
+        let failure = run(&subject, &[], &budget, 3).expect_err("a seven");
         assert_eq!(failure.input, [7]);
+    }
+
+    #[test]
+    fn the_corpus_is_tried_first_and_then_spoiled() {
+        let entry = |name: &str, bytes: &[u8]| Entry { name: name.to_owned(), bytes: bytes.to_vec() };
+        let corpus = [entry("good", &[1; 40]), entry("bad", b"sevens")];
+        let check = |input: &[u8]| if input == b"sevens" { Err("sevens".to_owned()) } else { Ok(()) };
+        let subject = Subject::new("sevens", |_| Vec::new(), check);
+        let budget = Budget { until: None, runs: Some(10_000) };
+        let failure = run(&subject, &corpus, &budget, 1).expect_err("the second entry");
+        assert_eq!((failure.found, failure.input), (Found::Corpus("bad".to_owned()), b"sevens".to_vec()));
+        // forty ones but for one byte are never made, only spoiled
+        let near = |input: &[u8]| input.len() == 40 && input.iter().filter(|byte| **byte == 1).count() == 39;
+        let check = move |input: &[u8]| if near(input) { Err("near".to_owned()) } else { Ok(()) };
+        let subject = Subject::new("near", |_| Vec::new(), check);
+        let failure = run(&subject, &corpus[..1], &budget, 1).expect_err("one byte spoiled");
+        assert!(near(&failure.input), "{failure}");
     }
 }

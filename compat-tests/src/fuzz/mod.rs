@@ -1,21 +1,25 @@
 //! `bpfdev-compat fuzz`: random input for what reads bytes from outside, and random filters.
 //!
-//! Everything follows from a seed. What is found is printed with the seed and, but for filters, with the input in hex:
-//! `--input` takes it again. A target that is fuzzed with bytes is a [`Target`]: it makes inputs from a random number
+//! Everything follows from a seed and the corpus. What is found is printed with the seed and, but for filters, with the input
+//! in hex, which `--input` takes again, and written to a file, which `--file` does. A target that is fuzzed with bytes is a [`Target`]: it makes inputs from a random number
 //! generator, and a check that says what must hold for any bytes.
 
+mod capture;
+mod corpus;
 mod filter;
 mod fuse;
 mod harness;
 mod ioctl;
-pub(crate) mod random;
 mod records;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
+pub(crate) use bpfdev_core::random;
 pub use filter::FuzzPlan;
-use harness::Subject;
+use harness::{Failure, Found, Subject};
 
 use crate::cli::UsageError;
 
@@ -30,12 +34,19 @@ pub enum Target {
     Records,
     /// Messages of /dev/fuse
     Fuse,
+    /// Capture files, ours against libpcap
+    Capture,
 }
 
 impl Target {
     /// Every target, and the parts of the time each is given.
-    const ALL: [(Target, u32); 4] =
-        [(Target::Filter, 9), (Target::Ioctl, 1), (Target::Records, 1), (Target::Fuse, 1)];
+    const ALL: [(Target, u32); 5] = [
+        (Target::Filter, 8),
+        (Target::Ioctl, 1),
+        (Target::Records, 1),
+        (Target::Fuse, 1),
+        (Target::Capture, 1),
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -43,6 +54,7 @@ impl Target {
             Target::Ioctl => "ioctl",
             Target::Records => "records",
             Target::Fuse => "fuse",
+            Target::Capture => "capture",
         }
     }
 
@@ -53,6 +65,7 @@ impl Target {
             Target::Ioctl => Some(ioctl::subject(ioctl::Ours)),
             Target::Records => Some(records::subject(records::ours)),
             Target::Fuse => Some(fuse::subject(fuse::Ours)),
+            Target::Capture => Some(capture::subject(capture::ours)),
         }
     }
 }
@@ -60,7 +73,7 @@ impl Target {
 /// Random input for parsers and filters: what is found is printed with what shows it again
 #[derive(Debug, clap::Args)]
 pub struct FuzzArgs {
-    /// What to fuzz [default: all, filters for three quarters of the time]
+    /// What to fuzz [default: all, filters for two thirds of the time]
     #[arg(value_enum)]
     target: Option<Target>,
     /// Seconds to run for, shared by the targets
@@ -75,6 +88,12 @@ pub struct FuzzArgs {
     /// The one input to try, in hex; not for filters
     #[arg(long, value_name = "HEX", requires = "target", conflicts_with_all = ["runs", "seconds", "seed"])]
     input: Option<String>,
+    /// A file with the one input to try; not for filters
+    #[arg(long, value_name = "FILE", requires = "target", conflicts_with_all = ["runs", "seconds", "seed", "input"])]
+    file: Option<PathBuf>,
+    /// Inputs to begin with and to spoil: a directory for each target [default: the source's compat-tests/corpus]
+    #[arg(long, value_name = "DIR")]
+    corpus: Option<PathBuf>,
     /// What to compare with the interpreter, of filters
     #[arg(long, value_enum, default_value_t = FuzzPlan::All)]
     plan: FuzzPlan,
@@ -106,8 +125,19 @@ impl Budget {
 /// What was found; or what is missing for the kernel to run filters.
 pub fn run(args: &FuzzArgs) -> anyhow::Result<ExitCode> {
     if let Some(hex) = &args.input {
-        return try_again(args.target, hex);
+        let input = harness::from_hex(hex);
+        return try_again(
+            args.target,
+            input.ok_or_else(|| UsageError(format!("--input: {hex} is not hex")))?,
+        );
     }
+    if let Some(file) = &args.file {
+        return try_again(
+            args.target,
+            std::fs::read(file).with_context(|| format!("--file: {}", file.display()))?,
+        );
+    }
+    let directory = args.corpus.clone().unwrap_or_else(corpus::committed);
     let start = Instant::now();
     let chosen: Vec<_> = Target::ALL
         .into_iter()
@@ -117,10 +147,16 @@ pub fn run(args: &FuzzArgs) -> anyhow::Result<ExitCode> {
     let mut done = Vec::new();
     for (target, part) in chosen {
         let budget = Budget::new(args.runs, Duration::from_secs(args.seconds) * part / parts);
+        let kept = corpus::read(&directory, target.name())?;
         let runs = match target.subject() {
-            None => filter::run(&budget, args.seed, args.plan)?,
-            Some(subject) => harness::run(&subject, &budget, args.seed.unwrap_or(1))?,
+            None => filter::run(&budget, &corpus::seeds(&kept)?, args.seed, args.plan)?,
+            Some(subject) => {
+                let first = args.seed.unwrap_or(1);
+                harness::run(&subject, &kept, &budget, first)
+                    .map_err(|failure| anyhow::anyhow!("{failure}{}", failure.keep()))?
+            }
         };
+        println!("{}: {runs} executions", target.name());
         done.push((target.name(), runs));
     }
     let each: Vec<String> = done.iter().map(|(name, runs)| format!("{name} {runs}")).collect();
@@ -131,14 +167,44 @@ pub fn run(args: &FuzzArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Tries one input.
-fn try_again(target: Option<Target>, hex: &str) -> anyhow::Result<ExitCode> {
+fn try_again(target: Option<Target>, input: Vec<u8>) -> anyhow::Result<ExitCode> {
     let Some(subject) = target.and_then(Target::subject) else {
-        return Err(UsageError("--input: filters are not made from bytes, use --seed".to_owned()).into());
+        return Err(UsageError("filters are not made from bytes: use --seed".to_owned()).into());
     };
-    let Some(input) = harness::from_hex(hex) else {
-        return Err(UsageError(format!("--input: {hex} is not hex")).into());
-    };
-    subject.try_input(&input).map_err(|what| harness::Failure::new(&subject, None, input, what))?;
+    subject.try_input(&input).map_err(|what| Failure::new(&subject, Found::Given, input, what))?;
     println!("{}: nothing found", subject.name);
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_corpus_shows_nothing() {
+        let mut all = 0;
+        for (target, _) in Target::ALL {
+            let kept = corpus::read(&corpus::committed(), target.name()).expect("the corpus");
+            assert!(!kept.is_empty(), "{}: no corpus", target.name());
+            all += kept.iter().map(|entry| entry.bytes.len()).sum::<usize>();
+            let Some(subject) = target.subject() else {
+                assert!(corpus::seeds(&kept).expect("seeds").contains(&1));
+                continue;
+            };
+            for entry in &kept {
+                assert_eq!(subject.try_input(&entry.bytes), Ok(()), "{} {}", target.name(), entry.name);
+            }
+        }
+        assert!(all < 300_000, "{all} bytes");
+    }
+
+    #[test]
+    fn seeds_are_numbers_with_remarks() {
+        let seeds = |text: &str| {
+            let bytes = text.as_bytes().to_vec();
+            corpus::seeds(&[corpus::Entry { name: "seeds".to_owned(), bytes }])
+        };
+        assert_eq!(seeds("# two\n3\n\n 5 # a shift\n").expect("two"), [3, 5]);
+        assert_eq!(seeds("1\nfive").expect_err("a word").to_string(), "line 2 of seeds is no seed: five");
+    }
 }

@@ -3,7 +3,6 @@
 //! A *run* is one program on one packet. Everything follows from a seed, and a difference prints the seed to see it
 //! again.
 
-mod generate;
 mod sys;
 mod test_run;
 mod wire;
@@ -14,9 +13,6 @@ use std::time::{Duration, Instant};
 use bpfdev_core::cbpf::{Program, Rules, disasm, rules, text};
 
 use super::Budget;
-
-/// Seeds that are run first. A seed that has shown a difference is added here.
-pub const SEEDS: [u64; 8] = [1, 2, 3, 5, 8, 13, 31, 32];
 
 /// Which of the kernel's ways to run a filter is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -117,13 +113,13 @@ static SYSTEMS: [&Rules; 7] = [
     &rules::MACOS,
 ];
 
-/// Runs programs until `budget` is used up. Runs made.
+/// Runs programs until `budget` is used up: those of `seed` and the next ones, or else those of the corpus first. Runs made.
 ///
 /// # Errors
 /// The difference found; or what is missing for the kernel to run filters.
-pub fn run(budget: &Budget, seed: Option<u64>, plan: FuzzPlan) -> anyhow::Result<u64> {
+pub fn run(budget: &Budget, corpus: &[u64], seed: Option<u64>, plan: FuzzPlan) -> anyhow::Result<u64> {
     let first = seed.unwrap_or(1);
-    let committed: &[u64] = if seed.is_some() { &[] } else { &SEEDS };
+    let committed = if seed.is_some() { &[] } else { corpus };
     let mut wire = wire::Wire::new(plan)?;
     let mut tally = Tally::default();
     let start = Instant::now();

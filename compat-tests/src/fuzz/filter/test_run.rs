@@ -9,7 +9,7 @@ use bpfdev_core::cbpf::Program;
 use bpfdev_core::linktype::Linktype;
 
 use super::super::random::Lcg;
-use super::generate::{frame, program, stripped_tag};
+use super::super::random::filter::{frame, program, stripped_tag};
 use super::{Difference, SYSTEMS, Tally};
 
 /// Programs of one seed, and frames for each.

@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv, send};
 
 use super::super::random::Lcg;
-use super::generate::{frame, program, stripped_tag};
+use super::super::random::filter::{frame, program, stripped_tag};
 use super::test_run::kept_before_tag;
 use super::{Difference, FuzzPlan, SYSTEMS, Tally, sys};
 use crate::sys::packet_socket;
