@@ -4,7 +4,7 @@ use crate::sys::FRAME_ADDRESS;
 
 /// TP_STATUS_GSO_TCP: a TCP aggregate (since Linux 5.17; libc has no name for it).
 pub(crate) const STATUS_GSO_TCP: u32 = 1 << 8;
-/// Octets before the slices [`RingMap::frame`](crate::sys::RingMap::frame) gives.
+/// Octets before the slices [`RingMap::frame`](crate::ring::RingMap::frame) gives.
 pub(crate) const SKIPPED: usize = 4;
 /// Octets of a slice the header takes.
 const LEN: usize = FRAME_ADDRESS - SKIPPED + 12;

@@ -15,6 +15,7 @@ mod layout;
 pub mod netns;
 mod reaper;
 mod receiver;
+mod ring;
 pub mod rtnl;
 mod socket;
 mod sys;

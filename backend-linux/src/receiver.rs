@@ -16,13 +16,16 @@ use crate::filter::LinkKind;
 use crate::frame::{Header, SKIPPED, STATUS_GSO_TCP, restore_tag};
 use crate::judge::{Captured, Judge, Judges, Verdict};
 use crate::layout::Layout;
-use crate::sys::{self, RingMap, SlowClose};
+use crate::ring::RingMap;
+use crate::sys::{self, SlowClose};
 use crate::waiter::Lookout;
 
 /// Room before a packet in the scratch buffer to put a tag back, in octets.
 const HEADROOM: usize = 4;
 /// Octets of the receive queue for packets larger than a frame; each is lent some 70 KiB of it.
 const QUEUE: usize = 16 * 1024 * 1024;
+/// No packet is larger, in octets: GSO_MAX_SIZE is half of it.
+const LARGEST: u32 = 1 << 20;
 /// Octets by which Linux's loopback header is longer than a BSD's.
 const LOOPBACK_EXCESS: u32 = 10;
 /// Frames in a row that are the kernel's, behind which no frame of ours is looked for: more than there can be CPUs
@@ -96,7 +99,12 @@ impl Receiver {
             .or_else(|_| sys::set_int(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, queue))?;
         let layout = make_ring(fd, layout)?;
         let ring = RingMap::new(fd, layout)?;
-        Ok(Receiver {
+        Ok(Receiver::over(ring, socket, kind, checksum, judge))
+    }
+
+    /// Over the ring of `socket`, which larger packets come through.
+    fn over(ring: RingMap, socket: OwnedFd, kind: LinkKind, checksum: Checksum, judge: Judge) -> Receiver {
+        Receiver {
             ring,
             socket: Arc::new(socket.into()),
             kind,
@@ -114,7 +122,7 @@ impl Receiver {
             loopback_way: Way::In,
             rejected: 0,
             lookout: Arc::default(),
-        })
+        }
     }
 
     /// The socket, to be shared with what waits on it.
@@ -263,7 +271,7 @@ impl Receiver {
             }
             (_, Some(tag)) => {
                 start = restore_tag(octets, start, captured as usize, tag)?;
-                wirelen += 4;
+                wirelen = wirelen.saturating_add(4);
             }
             _ => {}
         }
@@ -292,7 +300,7 @@ impl Receiver {
     fn receive_copy(&mut self, header: &Header) -> Option<u32> {
         use std::os::fd::AsRawFd;
         // Some room for loopback's family word in a packet that is shorter than it should be.
-        let needed = HEADROOM + header.len as usize + 16;
+        let needed = HEADROOM + header.len.min(LARGEST) as usize + 16;
         if self.scratch.len() < needed {
             self.scratch.resize(needed, 0);
         }
@@ -395,3 +403,6 @@ fn complete(frame: &mut [u8], kind: LinkKind) {
         LinkKind::Raw => checksum::complete_ip(frame),
     };
 }
+
+#[cfg(test)]
+mod tests;
