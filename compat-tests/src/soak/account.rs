@@ -224,8 +224,11 @@ impl Account {
         if !rejected_count {
             return if recv == given + drop { Ok(()) } else { fail("received is not read and dropped") };
         }
-        // between the request and the first that passed, frames were counted that the sieve keeps
-        let most = sent.frames - first.saturating_sub(u64::from(self.sieve.mask)).max(self.after);
+        // between the request and the first that passed, frames were counted that the sieve keeps; and where others had filled
+        // the buffers, or some were lost, the first that was read is not the first that passed
+        let earliest =
+            if self.mixed(sent) || sent.lost > 0 { 0 } else { first.saturating_sub(self.sieve.mask.into()) };
+        let most = sent.frames - earliest.max(self.after);
         let least = (sent.frames - first).saturating_sub(sent.lost);
         if self.first.is_none() || (least..=most + (sent.written - self.written)).contains(&recv) {
             Ok(())
@@ -299,6 +302,21 @@ mod tests {
         assert!(account(OWN, all()).settle(SENT, &stats(11, 0), false).is_err());
         let captured = Response::Stats { recv: 38, drop: 0, capt: 9 };
         assert!(account(OWN, all()).settle(SENT, &captured, true).unwrap_err().contains("captured"));
+    }
+
+    #[test]
+    fn frames_of_the_sender_that_found_buffers_full_of_others_count_as_received() {
+        let everyone = Sieve { who: Who::Everyone, mask: 0, value: 0, snap: u32::MAX };
+        // all from 95 on came, and 30 of others, 20 of them before 110, which left no room
+        let others = Read { foreign: 20, ..Read::default() };
+        let settle = |recv, written| {
+            let mut account = account(everyone, 110..140);
+            account.take(&others);
+            account.settle(Sent { written, ..SENT }, &stats(recv, recv - 50), true)
+        };
+        settle(30 + 30 + 14, 30).unwrap();
+        settle(30 + 30 + 15, 30).unwrap();
+        assert!(settle(30 + 30 + 16, 30).unwrap_err().contains("not what was sent"));
     }
 
     #[test]

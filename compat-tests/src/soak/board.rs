@@ -14,7 +14,9 @@ use super::WIRES;
 pub enum Phase {
     /// What their role says.
     Run,
-    /// Nothing is sent any more: read what is left, give an account of it, and end.
+    /// Nothing is sent any more: who does anything but capture ends.
+    Rest,
+    /// Read what is left, give an account of it, and end.
     Settle,
 }
 
@@ -80,7 +82,11 @@ impl Board {
     /// # Errors
     /// The file's, as of all that follow.
     pub fn phase(&self) -> io::Result<Phase> {
-        Ok(if self.get(PHASE)? == 0 { Phase::Run } else { Phase::Settle })
+        Ok(match self.get(PHASE)? {
+            0 => Phase::Run,
+            1 => Phase::Rest,
+            _ => Phase::Settle,
+        })
     }
 
     /// Tells clients what to do.
@@ -88,7 +94,7 @@ impl Board {
     /// # Errors
     /// The file's.
     pub fn set_phase(&self, phase: Phase) -> io::Result<()> {
-        self.set(PHASE, u64::from(phase == Phase::Settle))
+        self.set(PHASE, phase as u64)
     }
 
     /// Whether the daemon is there.
@@ -190,8 +196,10 @@ mod tests {
         }
         board.set_served(Served::Ending).unwrap();
         assert_eq!((other.phase().unwrap(), other.served().unwrap()), (Phase::Run, Served::Ending));
-        board.set_phase(Phase::Settle).unwrap();
-        assert_eq!(other.phase().unwrap(), Phase::Settle);
+        for phase in [Phase::Rest, Phase::Settle, Phase::Run, Phase::Settle] {
+            board.set_phase(phase).unwrap();
+            assert_eq!(other.phase().unwrap(), phase);
+        }
         assert_eq!((other.sent(WIRES - 1).unwrap(), other.lost(0).unwrap()), (9 + WIRES as u64, 20));
         assert_eq!((other.written(2).unwrap(), other.written_by_all().unwrap()), (4, 7));
     }

@@ -19,6 +19,9 @@ use crate::fuzz::random::Lcg;
 /// Who is not heard for so long hangs.
 const SILENCE: Duration = Duration::from_secs(60);
 
+/// The role of those who give an account in the end.
+const CAPTURE: &str = "capture";
+
 /// What comes from a client's output.
 enum Said {
     Word(Word),
@@ -100,14 +103,14 @@ impl Crowd {
     /// One cannot be started.
     pub fn fill(&mut self, namespace: &Namespace, rng: &mut Lcg) -> anyhow::Result<()> {
         for at in 0..self.seats.len() {
-            let Some(seat) = self.seats.get_mut(at).filter(|seat| seat.child.is_none() && !seat.open) else {
+            let Some(seat) = self.seats.get_mut(at).filter(|seat| !seat.is_taken()) else {
                 continue;
             };
             let (role, name) = match rng.below(8) {
                 0 => (Role::Write, "write"),
                 1 => (Role::Churn, "churn"),
                 2 => (Role::Misuse, "misuse"),
-                _ => (Role::Capture, "capture"),
+                _ => (Role::Capture, CAPTURE),
             };
             let seed = rng.long();
             let part = Part { seat: at, seed, role, ..self.part.clone() };
@@ -132,11 +135,6 @@ impl Crowd {
             self.deeds.started += 1;
         }
         Ok(())
-    }
-
-    /// Nobody is there.
-    pub fn is_empty(&self) -> bool {
-        self.seats.iter().all(|seat| seat.child.is_none() && !seat.open)
     }
 
     /// Hears what was said, lets who was stopped long enough go on, and sees who has ended.
@@ -174,7 +172,7 @@ impl Crowd {
                     self.wrong.push(format!("{} {at}, {:#x}: {status}", seat.role, seat.seed));
                 }
             }
-            if (seat.child.is_some() || seat.open) && now.duration_since(seat.heard) > SILENCE {
+            if seat.is_taken() && now.duration_since(seat.heard) > SILENCE {
                 self.wrong.push(format!("{} {at}, {:#x} hangs: {}", seat.role, seat.seed, seat.places()));
                 seat.kill_all();
             }
@@ -213,8 +211,20 @@ impl Crowd {
     /// # Errors
     /// waitpid(2)'s.
     pub fn leave(&mut self) -> anyhow::Result<()> {
+        self.wait_for(|_| true)
+    }
+
+    /// Waits, in the same way, until only those who capture are there.
+    ///
+    /// # Errors
+    /// waitpid(2)'s.
+    pub fn only_captures(&mut self) -> anyhow::Result<()> {
+        self.wait_for(|seat| seat.role != CAPTURE)
+    }
+
+    fn wait_for(&mut self, who: impl Fn(&Seat) -> bool) -> anyhow::Result<()> {
         self.let_go();
-        while !self.is_empty() {
+        while self.seats.iter().any(|seat| seat.is_taken() && who(seat)) {
             self.look()?;
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -223,6 +233,11 @@ impl Crowd {
 }
 
 impl Seat {
+    /// A client is there, or who has its descriptor.
+    fn is_taken(&self) -> bool {
+        self.child.is_some() || self.open
+    }
+
     fn signal(&self, signal: Signal) {
         if let Some(child) = &self.child {
             // until it is waited for, its number is nobody else's

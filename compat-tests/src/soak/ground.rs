@@ -1,5 +1,6 @@
 //! Where it happens: two namespaces with wires between them, who sends on them, and what is done to one of them.
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -121,6 +122,33 @@ impl Ground {
         for sender in &self.senders {
             *lock(&sender.may) = on;
         }
+    }
+
+    /// Waits until what was sent and written is with the sockets: a veth hands frames to the softirq of the sender's
+    /// processor, which is in time as a rule; on a busy machine ksoftirqd comes when it is its turn.
+    ///
+    /// # Errors
+    /// It does not come, or /proc/net/softnet_stat cannot be read.
+    pub fn arrived(&self) -> anyhow::Result<()> {
+        let end = Instant::now() + Duration::from_secs(30);
+        // processors whose backlog was seen empty since: it is first in, first out
+        let mut empty = BTreeSet::new();
+        loop {
+            let text = std::fs::read_to_string("/proc/net/softnet_stat").context("/proc/net/softnet_stat")?;
+            let backlogs: Vec<_> = text.lines().map(|line| line.split_whitespace().nth(11)).collect();
+            empty.extend(backlogs.iter().enumerate().filter_map(|(at, len)| {
+                let none = len.is_none_or(|len| len.bytes().all(|digit| digit == b'0'));
+                none.then_some(at)
+            }));
+            if empty.len() >= backlogs.len() {
+                break;
+            }
+            ensure!(Instant::now() < end, "the kernel does not come to deliver frames: {text}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // the last one taken from it, and bpf programs that count
+        std::thread::sleep(Duration::from_millis(300));
+        Ok(())
     }
 
     /// Wires that are not disturbed and whose sender could not send.

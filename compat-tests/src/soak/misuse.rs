@@ -46,7 +46,7 @@ pub fn churn(me: &mut Me) -> Result<(), Stop> {
     let mut files: Vec<(DeviceFile, Order, bool)> = Vec::new();
     let turns = 1 + me.rng.below(2000);
     for _ in 0..turns {
-        if me.phase()? == Phase::Settle {
+        if me.phase()? != Phase::Run {
             break;
         }
         if files.len() < AT_ONCE && (files.is_empty() || me.rng.once_in(8)) {
@@ -140,7 +140,7 @@ fn request(me: &mut Me) -> Result<Request, Stop> {
 pub fn run(me: &mut Me) -> Result<(), Stop> {
     let turns = 1 + me.rng.below(300);
     for _ in 0..turns {
-        if me.phase()? == Phase::Settle {
+        if me.phase()? != Phase::Run {
             break;
         }
         let abi = me.abi();

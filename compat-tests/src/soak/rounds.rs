@@ -258,8 +258,11 @@ impl Soak {
     /// The senders rest, everybody gives an account and goes, and the daemon is looked at.
     fn settle(&mut self) -> anyhow::Result<()> {
         self.ground.send(false);
-        // what was sent is with the sockets: veth hands frames on in the sender's own time, softirqs a little later
-        std::thread::sleep(Duration::from_millis(300));
+        // a writer may be stopped, or not have been run, between its look at the board and its write(2): only when the last
+        // has ended nothing more comes
+        self.board.set_phase(Phase::Rest)?;
+        self.crowd.only_captures()?;
+        self.ground.arrived()?;
         for wire in 0..WIRES {
             self.board.set_lost(wire, self.ground.lost(wire)?)?;
         }

@@ -29,7 +29,7 @@ pub fn run(me: &mut Me) -> Result<(), Stop> {
     let pace = Duration::from_millis(me.rng.pick(&[2, 10, 40]));
     let count = 1 + me.rng.below(3000);
     for _ in 0..count {
-        if me.phase()? == Phase::Settle {
+        if me.phase()? != Phase::Run {
             break;
         }
         let number = me.board.written(seat)?;
