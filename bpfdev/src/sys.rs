@@ -101,6 +101,17 @@ pub(crate) fn window_size(terminal: impl AsFd) -> Option<(usize, usize)> {
     (result == 0 && rows > 0 && columns > 0).then_some((rows, columns))
 }
 
+/// Has the memory of large buffers given back to the system as soon as they are dropped. glibc raises the size from which
+/// on it does so to that of the largest that was ever dropped, and what is smaller keeps a heap at its highest.
+pub(crate) fn give_back_large_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: two integers; which allocations are mapped on their own is nobody's concern but the allocator's, and it takes
+    // the number under its own lock. A refusal changes nothing.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 << 10);
+    }
+}
+
 /// Takes as many open files as this process may have (RLIMIT_NOFILE): each of the device's takes several.
 ///
 /// # Errors

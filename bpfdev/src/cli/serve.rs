@@ -166,6 +166,7 @@ pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         )),
         None => None,
     };
+    crate::sys::give_back_large_memory();
     if let Err(error) = crate::sys::raise_open_files() {
         tracing::warn!(%error, "the number of open files cannot be raised: fewer can capture at once");
     }

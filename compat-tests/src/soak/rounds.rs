@@ -36,7 +36,7 @@ const ENDS: Duration = Duration::from_secs(20);
 /// What was held is given back within this time, or it leaks.
 const SOON: Duration = Duration::from_secs(30);
 /// An allocator keeps some of what it had, KiB; more than this is a leak.
-const MORE_MEMORY: u64 = 16 << 10;
+const MORE_MEMORY: u64 = 4 << 10;
 
 /// A directory that is removed in the end.
 struct Place(PathBuf);

@@ -18,30 +18,27 @@ impl Buffers {
     /// Has the buffers ready for `size` bytes each.
     pub fn allocate(&mut self, size: usize) {
         if self.store.capacity() < size {
-            self.renew(size);
+            *self = Buffers {
+                store: Vec::with_capacity(size),
+                free: Some(Vec::with_capacity(size)),
+                ..Buffers::default()
+            };
         }
     }
 
     /// The same; `false` when there is not the memory, and then nothing has changed.
     pub fn try_allocate(&mut self, size: usize) -> bool {
-        if self.store.capacity() >= size {
-            return true;
-        }
+        self.store.capacity() >= size || self.try_renew(size)
+    }
+
+    /// New, empty buffers of `size` bytes each; `false` when there is not the memory, and then nothing has changed.
+    pub fn try_renew(&mut self, size: usize) -> bool {
         let (mut store, mut free) = (Vec::new(), Vec::new());
         if store.try_reserve_exact(size).is_err() || free.try_reserve_exact(size).is_err() {
             return false;
         }
         *self = Buffers { store, free: Some(free), ..Buffers::default() };
         true
-    }
-
-    /// New, empty buffers of `size` bytes each.
-    pub fn renew(&mut self, size: usize) {
-        *self = Buffers {
-            store: Vec::with_capacity(size),
-            free: Some(Vec::with_capacity(size)),
-            ..Buffers::default()
-        };
     }
 
     /// Forgets what is buffered.
@@ -134,5 +131,21 @@ impl Buffers {
         }
         store.extend_from_slice(data);
         self.stored_packets += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_the_memory_nothing_changes() {
+        let mut buffers = Buffers::default();
+        assert!(!buffers.try_renew(isize::MAX as usize));
+        assert!(!buffers.are_allocated());
+        assert!(buffers.try_renew(100));
+        assert!(!buffers.try_renew(isize::MAX as usize) && !buffers.try_allocate(isize::MAX as usize));
+        assert!(buffers.are_allocated() && buffers.has_free());
+        assert!(buffers.try_allocate(100) && buffers.rotate());
     }
 }

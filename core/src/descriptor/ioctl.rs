@@ -102,10 +102,10 @@ impl Descriptor {
                     return Err(Errno::Inval);
                 }
                 let size = size.clamp(self.abi.rules.bufsize_min, self.abi.rules.bufsize_max);
-                self.bufsize = size as usize;
-                if self.abi.rules.sblen_makes_buffers {
-                    self.buffers.renew(self.bufsize);
+                if self.abi.rules.sblen_makes_buffers && !self.buffers.try_renew(size as usize) {
+                    return Err(Errno::NoBufs);
                 }
+                self.bufsize = size as usize;
                 done(Response::U32(size))
             }
             Request::GDlt => {
