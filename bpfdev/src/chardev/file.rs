@@ -541,12 +541,18 @@ impl File {
         ports.pump.follow(self.key, &mut self.feed, self.open.tap_fd(), watch, timer, now);
     }
 
-    /// A signal came for a request: if it sleeps or waits here, it ends. `false`: it is not here.
+    /// A signal came for a request: a read that sleeps or waits here ends. `false`: the request is not here.
     pub fn interrupt(&mut self, id: RequestId, ports: &mut Ports, now: Moment) -> bool {
         let asleep = |file: &File| file.sleepers.iter().position(|sleeper| sleeper.asker.id() == id);
         let queued = self.queue.iter().position(|(req, _)| req.asker().id() == id);
-        if let Some((req, _)) = queued.and_then(|at| self.queue.remove(at)) {
-            req.asker().fail(Errno::Intr);
+        if let Some(at) = queued {
+            // all but a read wait as for a BSD's lock: no signal ends that, but the task that the file is busy with does, soon
+            let reads = |(req, _): &(Req<'_>, _)| matches!(req, Req::Read { .. });
+            if self.queue.get(at).is_some_and(reads)
+                && let Some((req, _)) = self.queue.remove(at)
+            {
+                req.asker().fail(Errno::Intr);
+            }
         } else if asleep(self).is_some() {
             // What came before the signal counts, and may be what it waits for.
             if !self.open.is_busy() {

@@ -95,6 +95,16 @@ struct State<T> {
     stopping: bool,
 }
 
+impl<T> State<T> {
+    /// The job at `at` of the queue, and those before it, are more than there may be threads for, in all or for its user.
+    fn waits_for_others(&self, at: usize, limits: Limits) -> bool {
+        let Some(uid) = self.queue.get(at).map(|job| job.uid) else { return false };
+        let own = self.queue.iter().take(at).filter(|job| job.uid == uid).count();
+        let running = self.running.get(&uid).copied().unwrap_or(0);
+        self.working + at >= limits.threads || running + own >= limits.per_uid
+    }
+}
+
 struct Inner<T> {
     name: &'static str,
     limits: Limits,
@@ -179,13 +189,16 @@ impl<T: Send + 'static> Helpers<T> {
         }
     }
 
-    /// Takes back a job that no thread has begun, and gives what it would have reported as lost. `None`: it runs, or is done.
+    /// Takes back a job that must wait for others to end, and gives what it would have reported as lost. `None`: it runs, is
+    /// done, or there is a thread for it, which only has not come to begin it: its caller need not be told of a signal then.
     pub fn cancel(&self, id: RequestId) -> Option<T> {
         let mut state = self.0.lock();
-        let at = state.queue.iter().position(|job| job.id == id);
-        let job = at.and_then(|at| state.queue.remove(at));
-        drop(state);
-        job.map(|job| job.lost)
+        let at = state.queue.iter().position(|job| job.id == id)?;
+        if state.waits_for_others(at, self.0.limits) {
+            state.queue.remove(at).map(|job| job.lost)
+        } else {
+            None
+        }
     }
 }
 
@@ -336,6 +349,26 @@ mod tests {
         assert!(helpers.cancel(RequestId::of(10)).is_none(), "what is done cannot");
         drop(release);
         assert_eq!((next(&outcomes), next(&outcomes)), (98, 98));
+    }
+
+    #[test]
+    fn a_job_is_taken_back_only_when_it_waits_for_others() {
+        let job = |id, uid| Job { id: RequestId::of(id), uid, work: Box::new(|| 0), lost: 0 };
+        let mut state = State {
+            queue: VecDeque::from([job(1, 1000), job(2, 1000), job(3, 1001), job(4, 1001)]),
+            running: HashMap::new(),
+            threads: 1,
+            working: 0,
+            refused: 0,
+            stopping: false,
+        };
+        let waits = |state: &State<u32>| [0, 1, 2, 3, 4].map(|at| state.waits_for_others(at, LIMITS));
+        assert_eq!(waits(&state), [false, false, false, true, false], "three threads, two for each user");
+        state.working = 1;
+        state.running.insert(1000, 1);
+        assert_eq!(waits(&state), [false, true, true, true, false]);
+        state.working = 3;
+        assert_eq!(waits(&state), [true, true, true, true, false]);
     }
 
     #[test]

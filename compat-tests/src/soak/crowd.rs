@@ -17,7 +17,7 @@ use super::client::{Figures, Part, Role, Word};
 use crate::fuzz::random::Lcg;
 
 /// Who is not heard for so long hangs.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_secs(120);
 
 /// The role of those who give an account in the end.
 const CAPTURE: &str = "capture";

@@ -14,8 +14,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, pipe};
 
-/// How long it may take to serve, and to end.
-const PATIENCE: u16 = 15_000;
+/// How long it may take to serve, and to end, ms: also on a machine that has much else to do.
+const PATIENCE: u16 = 60_000;
 
 /// A daemon that serves. Dropping it kills it.
 #[derive(Debug)]

@@ -109,7 +109,7 @@ impl Ground {
         there.set_up(far)?;
         let index = there.link(far)?.index;
         // a veth carries once both ends have noticed each other
-        let end = Instant::now() + Duration::from_secs(5);
+        let end = Instant::now() + Duration::from_secs(30);
         while !(rtnl.link(near)?.running && there.link(far)?.running) {
             ensure!(Instant::now() < end, "the wire {near} carries nothing");
             std::thread::sleep(Duration::from_millis(1));
@@ -130,7 +130,7 @@ impl Ground {
     /// # Errors
     /// It does not come, or /proc/net/softnet_stat cannot be read.
     pub fn arrived(&self) -> anyhow::Result<()> {
-        let end = Instant::now() + Duration::from_secs(30);
+        let end = Instant::now() + Duration::from_secs(60);
         // processors whose backlog was seen empty since: it is first in, first out
         let mut empty = BTreeSet::new();
         loop {
@@ -291,7 +291,7 @@ fn sending(
 
 /// Sends a frame; `false` when it could not be, on a wire where it can.
 fn transmit(sender: &Sender, wire: usize, frame: &[u8]) -> bool {
-    let end = Instant::now() + Duration::from_secs(5);
+    let end = Instant::now() + Duration::from_secs(30);
     loop {
         let socket = lock(&sender.socket);
         let Some(socket) = socket.as_ref() else { return true };

@@ -34,7 +34,7 @@ const LOAD: Duration = Duration::from_secs(3);
 /// What the two ends of a daemon and the last round take, with the time in which it gives back what it held.
 const ENDS: Duration = Duration::from_secs(20);
 /// What was held is given back within this time, or it leaks.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 /// An allocator keeps some of what it had, KiB; more than this is a leak.
 const MORE_MEMORY: u64 = 4 << 10;
 
