@@ -13,6 +13,15 @@ fn run(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_bpfdev-compat")).arg("run").args(arguments).output().unwrap()
 }
 
+/// The same with a device that has given up these capabilities, by a process that has only those `kept` of its own.
+fn run_without(given_up: &[&str], kept: &str, arguments: &[&str]) -> Output {
+    let mut command = Command::new("setpriv");
+    command.arg(format!("--bounding-set={kept}")).arg("--inh-caps=-all");
+    command.arg(env!("CARGO_BIN_EXE_bpfdev-compat")).arg("run").args(arguments);
+    let options: Vec<_> = given_up.iter().map(|capability| format!("--give-up {capability}")).collect();
+    command.env("BPFDEV_COMPAT_SERVE", options.join(" ")).output().unwrap()
+}
+
 /// A directory for a report, gone when it is dropped.
 struct Dir(PathBuf);
 
@@ -42,6 +51,10 @@ fn last_line(output: &Output) -> String {
 
 /// Runs the suite on these targets: nothing fails, and the report is whole.
 fn passes(name: &str, on: &str, targets: usize) -> Report {
+    passes_by(name, on, targets, run)
+}
+
+fn passes_by(name: &str, on: &str, targets: usize, run: impl FnOnce(&[&str]) -> Output) -> Report {
     let dir = Dir::new(name);
     let output = run(&["--on", on, "--out", dir.path()]);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -93,6 +106,25 @@ fn every_target_of_this_machine() {
             assert!(skipped.iter().all(|is| *is == skipped[0]), "{} in {dialect}: {skipped:?}", case.id);
         }
     }
+}
+
+/// What each capability is needed for is another test's (`device/privilege.rs`): for nothing that the suite asks. But for
+/// CAP_SYS_ADMIN, without which no client in another network is served, and each stage has its own.
+#[test]
+#[serial]
+fn the_device_without_every_capability_that_can_be_given_up() {
+    root();
+    let skips = |report: &Report| {
+        let skipped = report.cells.iter().filter(|cell| matches!(cell.outcome, Outcome::Skipped { .. }));
+        skipped.map(|cell| (cell.target.clone(), cell.case.clone())).collect::<Vec<_>>()
+    };
+    let given_up = ["net-admin", "kill", "bpf"];
+    let first = passes_by("given-up", "device:*", 7, |arguments| run_without(&given_up, "+all", arguments));
+    // who has a capability that the daemon has not is not served without CAP_SYS_PTRACE: that is for clients that have none
+    let given_up = ["sys-ptrace", "kill", "bpf"];
+    let kept = "-all,+net_raw,+net_admin,+sys_admin";
+    let second = passes_by("no-ptrace", "device:*", 7, |arguments| run_without(&given_up, kept, arguments));
+    assert_eq!(skips(&first), skips(&second), "nothing else is skipped");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 use serial_test::serial;
 
 use crate::node::{Device, Wire, client_program, frame, until};
-use crate::sys::{Bpf, CountAndPointer, Insn, frames, number};
+use crate::sys::{Bpf, CountAndPointer, Ifreq, Insn, frames, number};
 
 const NET_ADMIN: u64 = 1 << 12;
 const NET_RAW: u64 = 1 << 13;
@@ -162,6 +162,36 @@ fn without_cap_sys_admin_the_daemons_own_network_still_works() {
     kill(Pid::from_raw(again.pid().cast_signed()), Signal::SIGTERM).unwrap();
     until("it unmounts", || std::fs::remove_dir(&dir).is_ok());
     drop(again);
+}
+
+#[test]
+#[serial]
+fn without_cap_net_admin_large_packets_have_the_queue_that_anybody_may_have() {
+    const PACKETS: u32 = 2000;
+    const LENT: u32 = 8192;
+    let wire = Wire::new();
+    let mut rtnl = wire.ns.rtnl().unwrap();
+    for name in ["veth0", "veth1"] {
+        rtnl.set_mtu(name, 9000).unwrap();
+    }
+    let most = std::fs::read_to_string("/proc/sys/net/core/rmem_max").unwrap();
+    let most: u32 = most.trim().parse().unwrap();
+    // Each is lent so much of it at least, and the kernel doubles what it is asked for.
+    let short = most.saturating_mul(2) / LENT < PACKETS;
+    for (arguments, dropped) in [(&[][..], false), (&["--give-up", "net-admin"][..], short)] {
+        let device = Device::start(arguments);
+        // macOS's buffers are large enough for more than the queue holds.
+        let bpf = Bpf::open(&device.dir.join("macos/bpf0"));
+        bpf.u32(number::BSD_SBLEN, 8 << 20);
+        let set_if = || bpf.ioctl(number::BSD_SETIF, Ifreq::<32>::named("veth0")).unwrap();
+        wire.ns.enter(set_if).unwrap();
+        for mark in 0..PACKETS {
+            wire.send(&frame(5000, mark as u8));
+        }
+        let stats = || bpf.ioctl(number::BSD_GSTATS, [0u32; 2]).unwrap();
+        until("all are counted", || stats()[0] == PACKETS);
+        assert_eq!(stats()[1] > 0, dropped, "{arguments:?}: {:?}, rmem_max is {most}", stats());
+    }
 }
 
 #[test]

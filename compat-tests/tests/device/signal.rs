@@ -310,3 +310,32 @@ fn openbsd_has_its_own_numbers_for_the_signal() {
     wire.send(&frame(60, 1));
     until("it is signalled", || caught(Signal::SIGUSR2) > before);
 }
+
+#[test]
+#[serial]
+fn without_cap_kill_only_processes_of_the_daemons_own_user_are_signalled() {
+    let wire = Wire::new();
+    for (arguments, signals) in [(&[][..], true), (&["--give-up", "kill"][..], false)] {
+        let device = Device::start(arguments);
+        let mut roots = Listener::start(|_| {});
+        let mut nobodys = Listener::start(|command| {
+            command.uid(65534);
+        });
+        let files = [nobodys.id(), roots.id()].map(|owner| {
+            let bpf = wire.bound(&device);
+            bpf.u32(BIOCSRSIG, Signal::SIGUSR1 as u32);
+            bpf.u32(FIOASYNC, 1);
+            bpf.u32(FIOSETOWN, owner);
+            bpf
+        });
+        wire.send(&frame(60, 1));
+        assert_eq!(roots.line(), "usr1", "{arguments:?}");
+        if signals {
+            assert_eq!(nobodys.line(), "usr1");
+        } else {
+            std::thread::sleep(Duration::from_millis(300));
+            assert_eq!(nobodys.end(), "", "another user's process");
+        }
+        assert_eq!(frames(&files[0].read().unwrap()), [frame(60, 1)], "the file goes on");
+    }
+}

@@ -75,6 +75,9 @@ impl Served {
         let mut arguments: Vec<OsString> =
             ["--no-link", "--abi", dialect, "--mount"].map(OsString::from).into();
         arguments.push(mount.into());
+        // further options of `serve`, for tests of what the device can do without
+        let more = std::env::var("BPFDEV_COMPAT_SERVE").unwrap_or_default();
+        arguments.extend(more.split_whitespace().map(OsString::from));
         let daemon = Daemon::start(arguments).context("serving the device")?;
         Ok(Served { nodes, daemon: Mutex::new(daemon) })
     }
