@@ -28,8 +28,8 @@ pub const DEFAULT_FILES: quota::Limits = quota::Limits { all: 1024, per_uid: 256
 pub const DEFAULT_MEMORY: quota::Limits = quota::Limits { all: 1 << 30, per_uid: 256 << 20 };
 /// Requests that wait in files unless told otherwise; more are EBUSY.
 pub const DEFAULT_WAITING: quota::Limits = quota::Limits { all: 8192, per_uid: 2048 };
-/// Helper threads unless told otherwise.
-pub const DEFAULT_HELPERS: Limits = Limits { threads: 16, per_uid: 4 };
+/// Helper threads, and what waits for them, unless told otherwise.
+pub const DEFAULT_HELPERS: Limits = Limits { threads: 16, per_uid: 4, queued_per_uid: 64 };
 
 /// What is served, and where.
 #[derive(Clone)]

@@ -21,22 +21,21 @@ use super::channel::RequestId;
 /// A thread that had nothing to do for so long ends, but for the last that waits.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// Jobs of one user that may wait for a thread; more are refused.
-const QUEUED_PER_UID: usize = 64;
-
-/// How many threads there may be.
+/// How many threads there may be, and jobs that wait for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// In all.
+    /// Threads, in all.
     pub threads: usize,
-    /// Working for one user.
+    /// Threads working for one user.
     pub per_uid: usize,
+    /// Jobs of one user, root among them, that wait; more are refused.
+    pub queued_per_uid: usize,
 }
 
 /// How a pool stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
-    /// How many threads there may be.
+    /// What there may be.
     pub limits: Limits,
     /// Threads there are.
     pub threads: usize,
@@ -167,7 +166,7 @@ impl<T: Send + 'static> Helpers<T> {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<(), Refused> {
         let mut state = self.0.lock();
-        if state.queue.iter().filter(|job| job.uid == uid).count() >= QUEUED_PER_UID {
+        if state.queue.iter().filter(|job| job.uid == uid).count() >= self.0.limits.queued_per_uid {
             state.refused += 1;
             return Err(Refused);
         }
@@ -315,7 +314,7 @@ impl Reaper {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { threads: 3, per_uid: 2 };
+    const LIMITS: Limits = Limits { threads: 3, per_uid: 2, queued_per_uid: 64 };
 
     fn helpers() -> (Helpers<u32>, mpsc::Receiver<u32>) {
         let wake = Arc::new(EventFd::new().unwrap());
@@ -413,7 +412,10 @@ mod tests {
                     .is_ok(),
             );
         }
-        assert!((QUEUED_PER_UID..=QUEUED_PER_UID + LIMITS.per_uid).contains(&taken), "{taken} were taken");
+        assert!(
+            (LIMITS.queued_per_uid..=LIMITS.queued_per_uid + LIMITS.per_uid).contains(&taken),
+            "{taken} were taken"
+        );
         assert_eq!(helpers.usage().refused, 200 - taken as u64);
         helpers.run(RequestId::of(999), 2, 0, || 0).unwrap();
     }

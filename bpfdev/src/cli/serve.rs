@@ -91,9 +91,12 @@ pub struct ServeArgs {
     /// Threads that read callers' memory, and as many that attach interfaces
     #[arg(long, value_name = "THREADS", default_value_t = DEFAULT_HELPERS.threads, value_parser = at_least_one)]
     helpers: usize,
-    /// Of these, the most that work for one user; his other requests wait, and past 64 waiting they are EBUSY
+    /// Of these, the most that work for one user; his other requests wait
     #[arg(long, value_name = "THREADS", default_value_t = DEFAULT_HELPERS.per_uid, value_parser = at_least_one)]
     helpers_per_user: usize,
+    /// Requests of one user that wait for such a thread; more are EBUSY
+    #[arg(long, value_name = "REQUESTS", default_value_t = DEFAULT_HELPERS.queued_per_uid, value_parser = at_least_one)]
+    max_queued_per_user: usize,
     /// Socket that tells bpfdev stat how the daemon stands, for root and --group [default: one for the mount, in /run/bpfdev]
     #[arg(long, value_name = "PATH", conflicts_with = "no_control")]
     control: Option<PathBuf>,
@@ -230,7 +233,11 @@ fn options(args: ServeArgs) -> anyhow::Result<ServeOptions> {
         files: quota::Limits { all: args.max_open, per_uid: args.max_open_per_user },
         memory: quota::Limits { all: args.max_memory << 20, per_uid: args.max_memory_per_user << 20 },
         waiting: quota::Limits { all: args.max_waiting, per_uid: args.max_waiting_per_user },
-        helpers: Limits { threads: args.helpers, per_uid: args.helpers_per_user },
+        helpers: Limits {
+            threads: args.helpers,
+            per_uid: args.helpers_per_user,
+            queued_per_uid: args.max_queued_per_user,
+        },
         guard: Guard::new(args.seccomp)
             .context("--seccomp off serves without a filter; this one cannot be made")?,
         ..ServeOptions::new(args.abi, network, Arc::new(MonotonicClock))

@@ -111,6 +111,8 @@ pub struct Helpers {
     pub all: usize,
     /// And that work for one user.
     pub per_user: usize,
+    /// Jobs of one user that may wait.
+    pub queued_per_user: usize,
     /// Jobs that were refused.
     pub refused: u64,
 }
@@ -151,6 +153,7 @@ impl Report {
                     queued: usage.queued,
                     all: usage.limits.threads,
                     per_user: usage.limits.per_uid,
+                    queued_per_user: usage.limits.queued_per_uid,
                     refused: usage.refused,
                 })
                 .collect(),

@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use serial_test::serial;
 
 use crate::node::{Device, Wire, frame, until};
-use crate::sys::{Bpf, become_user, frames, number};
+use crate::sys::{Bpf, Insn, become_user, frames, number};
 
 const USER: u32 = 54_322;
 
@@ -98,6 +98,30 @@ fn waiting_requests_have_a_limit() {
     bpf.set_nonblocking(false);
     wire.send(&frame(60, 9));
     assert_eq!(frames(&bpf.read().unwrap()), [frame(60, 9)]);
+}
+
+#[test]
+#[serial]
+fn requests_that_wait_for_a_helper_have_a_limit() {
+    let arguments = ["--helpers", "2", "--helpers-per-user", "1", "--max-queued-per-user", "1"];
+    let (device, wire) = (Device::start(&arguments), Wire::new());
+    let bpf = wire.bound(&device);
+    let filter = || bpf.set_filter(&[Insn(6, 0, 0, 30)]);
+    filter().unwrap();
+    let mut stuck = wire.client(&device, &["fault"]).ready();
+    let helpers = || device.report().helpers.into_iter().find(|pool| pool.what == "memory").unwrap();
+    until("root's only helper is stuck", || helpers().working == 1);
+    // who has opened a file is looked up by a helper, too
+    let other = device.open();
+    until("one job waits", || helpers().queued == 1);
+    assert_eq!(errno(filter()), Some(libc::EBUSY));
+    let pool = helpers();
+    assert_eq!((pool.queued, pool.queued_per_user, pool.refused), (1, 1, 1));
+    assert_eq!(other.u32(number::GBLEN, 0), 4096, "what needs no helper works");
+    stuck.close_stdin();
+    stuck.end();
+    until("it is free again", || helpers().working == 0);
+    filter().unwrap();
 }
 
 #[test]
