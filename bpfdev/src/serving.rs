@@ -15,6 +15,7 @@ use crate::chardev::helper::Limits;
 use crate::chardev::quota::{self, Quota, Quotas};
 use crate::chardev::session::{Config, End};
 use crate::chardev::status::Inquiry;
+use crate::service::privilege::PrivilegeError;
 use crate::service::seccomp::Guard;
 use crate::{cuse, fuse};
 
@@ -213,8 +214,8 @@ pub enum FrontEnd {
 pub enum Prepared {
     /// Mounted already.
     Fuse(fuse::Mounted),
-    /// The nodes come with the service.
-    Cuse(ServeOptions),
+    /// The nodes are made already.
+    Cuse(cuse::Made),
 }
 
 impl Prepared {
@@ -224,9 +225,9 @@ impl Prepared {
     /// What was refused; nothing of it is left then.
     pub fn new(front: FrontEnd, options: ServeOptions) -> Result<Prepared, ServeError> {
         match front {
-            FrontEnd::Auto if cuse::can_serve(&options) => Ok(Prepared::Cuse(options)),
-            FrontEnd::Fuse | FrontEnd::Auto => fuse::Mounted::new(options).map(Prepared::Fuse),
-            FrontEnd::Cuse => Ok(Prepared::Cuse(options)),
+            FrontEnd::Auto if !cuse::can_serve(&options) => Prepared::new(FrontEnd::Fuse, options),
+            FrontEnd::Fuse => fuse::Mounted::new(options).map(Prepared::Fuse),
+            FrontEnd::Cuse | FrontEnd::Auto => cuse::Made::new(options).map(Prepared::Cuse),
         }
     }
 
@@ -234,7 +235,7 @@ impl Prepared {
     pub fn dir(&self) -> &Path {
         match self {
             Prepared::Fuse(mounted) => mounted.dir(),
-            Prepared::Cuse(options) => &options.mount,
+            Prepared::Cuse(made) => made.dir(),
         }
     }
 
@@ -245,9 +246,15 @@ impl Prepared {
         }
     }
 
-    /// Nodes are made while it is served.
-    pub fn makes_nodes(&self) -> bool {
-        matches!(self, Prepared::Cuse(_))
+    /// A thread that is there already gives up the privileges it does not need.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn narrow(&self) -> Result<(), PrivilegeError> {
+        match self {
+            Prepared::Fuse(_) => Ok(()),
+            Prepared::Cuse(made) => made.narrow(),
+        }
     }
 
     /// Serves. When it returns, the device can be opened.
@@ -257,7 +264,7 @@ impl Prepared {
     pub fn serve(self) -> Result<Served, ServeError> {
         match self {
             Prepared::Fuse(mounted) => mounted.serve().map(Served::Fuse),
-            Prepared::Cuse(options) => cuse::Daemon::start(&options).map(Served::Cuse),
+            Prepared::Cuse(made) => made.serve().map(Served::Cuse),
         }
     }
 }

@@ -62,6 +62,12 @@ fn names(clone: bool, numbered: u32) -> impl Iterator<Item = String> {
     clone.into_iter().chain((0..numbered).map(Minor::Numbered)).map(Minor::name)
 }
 
+/// A device of this dialect gets nodes while it is used.
+pub fn grow(abi: &Abi) -> bool {
+    let (_, at_first, most) = counts(abi.rules.nodes);
+    at_first < most
+}
+
 /// Every name that a node of this dialect may ever have.
 pub fn every_name(abi: &Abi) -> impl Iterator<Item = String> + use<> {
     let (clone, _, most) = counts(abi.rules.nodes);
@@ -182,6 +188,8 @@ mod tests {
         assert_eq!(of("netbsd").names().count(), 17);
         assert_eq!(every_name(of("macos").abi).count(), 256);
         assert_eq!((first_name(of("macos").abi), first_name(of("linux").abi)), ("bpf0".into(), "bpf".into()));
+        let growing: Vec<_> = abi::ALL.iter().filter(|abi| grow(abi)).map(|abi| abi.name).collect();
+        assert_eq!(growing, ["macos"]);
     }
 
     #[test]

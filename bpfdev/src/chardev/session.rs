@@ -45,11 +45,6 @@ pub enum End {
 
 /// What of the loop is the transport's.
 pub trait Front {
-    /// What the loop's thread does, which says what it may do.
-    fn role(&self) -> Role {
-        Role::Loop
-    }
-
     /// What it has watched under `key`, from [`FRONT`] on, is ready. An end ends the loop.
     ///
     /// # Errors
@@ -136,7 +131,7 @@ impl Session {
     /// # Errors
     /// What makes it impossible to go on.
     pub fn run(&mut self, stop: &EventFd, front: &mut dyn Front) -> io::Result<End> {
-        let end = self.ports.enter(front.role()).and_then(|()| self.serve(stop, front));
+        let end = self.ports.enter(Role::Loop).and_then(|()| self.serve(stop, front));
         self.close_all();
         end
     }

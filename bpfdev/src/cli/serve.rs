@@ -182,12 +182,13 @@ pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let mount = prepared.dir().to_owned();
     let bound = if wants_control { bind(socket, gid, &mount)? } else { None };
     if !keep_privileges {
-        drop_all_but_needed(&give_up, prepared.makes_nodes())?;
+        prepared.narrow()?;
+        drop_all_but_needed(&give_up)?;
         if give_up.contains(&GiveUp::SysAdmin) {
             prepared.stays();
         }
     }
-    // From here on there are threads.
+    // From here on there are threads with clients' data.
     let daemon = prepared.serve()?;
     let about = About { mount, dialect, since };
     let _control = bound.map(|bound| bound.serve(about, daemon.inquiry())).transpose()?;

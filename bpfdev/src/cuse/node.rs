@@ -1,11 +1,12 @@
 //! One device node: it is there as long as its /dev/cuse is open.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -53,13 +54,15 @@ pub fn name_of(path: &Path) -> Option<&str> {
     name.to_str().filter(|text| !text.is_empty() && name.components().all(plain))
 }
 
-/// A node. Dropping it, and every [`Channel`] of it, takes it away.
+/// A node, which is there as long as its channel.
 #[derive(Debug)]
 pub struct Node {
-    path: PathBuf,
-    channel: Arc<Channel>,
-    /// /dev is no devtmpfs: the name in it is ours to remove.
-    made: bool,
+    /// Where it is.
+    pub path: PathBuf,
+    /// The kernel's end of it.
+    pub channel: Arc<Channel>,
+    /// Its name, where /dev is no devtmpfs.
+    pub name: Option<Name>,
 }
 
 impl Node {
@@ -89,50 +92,61 @@ impl Node {
                 failed("make the device")(Errno::ENODEV.into())
             });
         }
-        let mut node = Node { path: path.to_owned(), channel, made: false };
-        if fs::symlink_metadata(path).is_err() {
-            node.mknod(&class).map_err(failed("make the node"))?;
-        }
+        let name = match fs::symlink_metadata(path) {
+            Ok(_) => None,
+            Err(_) => Some(Name::make(path, &class).map_err(failed("make the node"))?),
+        };
         std::os::unix::fs::chown(path, None, access.gid).map_err(failed("set the group of"))?;
         fs::set_permissions(path, fs::Permissions::from_mode(access.mode.into()))
             .map_err(failed("set the permissions of"))?;
-        Ok(node)
-    }
-
-    fn mknod(&mut self, class: &Path) -> io::Result<()> {
-        let number = fs::read_to_string(class.join("dev"))?;
-        let (major, minor) = number.trim().split_once(':').ok_or(io::ErrorKind::InvalidData)?;
-        let number = |text: &str| text.parse().map_err(|_| io::Error::from(io::ErrorKind::InvalidData));
-        if let Some(dir) = self.path.parent() {
-            fs::create_dir_all(dir)?;
-        }
-        mknod(
-            &self.path,
-            SFlag::S_IFCHR,
-            Mode::S_IRUSR | Mode::S_IWUSR,
-            makedev(number(major)?, number(minor)?),
-        )?;
-        self.made = true;
-        Ok(())
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The kernel's end of it.
-    pub fn channel(&self) -> &Arc<Channel> {
-        &self.channel
+        Ok(Node { path: path.to_owned(), channel, name })
     }
 }
 
-impl Drop for Node {
+/// A node's name that is ours to remove, because /dev is no devtmpfs; dropping it does.
+#[derive(Debug)]
+pub struct Name {
+    path: PathBuf,
+    /// So is its directory.
+    made_dir: bool,
+}
+
+impl Name {
+    /// Names the device that the kernel shows at `class`.
+    fn make(path: &Path, class: &Path) -> io::Result<Name> {
+        let number = fs::read_to_string(class.join("dev"))?;
+        let (major, minor) = number.trim().split_once(':').ok_or(io::ErrorKind::InvalidData)?;
+        let number = |text: &str| text.parse().map_err(|_| io::Error::from(io::ErrorKind::InvalidData));
+        let device = makedev(number(major)?, number(minor)?);
+        let made_dir = path.parent().is_some_and(|dir| !dir.exists());
+        if let Some(dir) = path.parent() {
+            fs::create_dir_all(dir)?;
+        }
+        mknod(path, SFlag::S_IFCHR, Mode::S_IRUSR | Mode::S_IWUSR, device)?;
+        Ok(Name { path: path.to_owned(), made_dir })
+    }
+}
+
+impl Drop for Name {
     fn drop(&mut self) {
-        if self.made
-            && let Err(error) = fs::remove_file(&self.path)
-        {
+        if let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!(node = %self.path.display(), %error, "cannot remove the node");
+        }
+        if let (true, Some(dir)) = (self.made_dir, self.path.parent()) {
+            let _ = fs::remove_dir(dir); // somebody else may use it now
+        }
+    }
+}
+
+/// The names of a device, the latest first: a directory's first name is made first and removed last.
+#[derive(Clone, Debug, Default)]
+pub struct Names(Arc<Mutex<VecDeque<Name>>>);
+
+impl Names {
+    /// Removes this one with the others.
+    pub fn keep(&self, name: Option<Name>) {
+        if let Some(name) = name {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push_front(name);
         }
     }
 }

@@ -44,6 +44,9 @@ const KEPT: [Capability; 6] = [
     Capability::CAP_KILL,
 ];
 
+/// What it takes to make a node: its group, and where /dev is no devtmpfs its name.
+const FOR_NODES: [Capability; 2] = [Capability::CAP_CHOWN, Capability::CAP_MKNOD];
+
 /// A privilege could not be given up.
 #[derive(Debug)]
 pub struct PrivilegeError(String);
@@ -56,27 +59,43 @@ impl fmt::Display for PrivilegeError {
 
 impl std::error::Error for PrivilegeError {}
 
+impl PrivilegeError {
+    pub(crate) fn new(error: impl fmt::Display) -> PrivilegeError {
+        PrivilegeError(error.to_string())
+    }
+}
+
 /// Gives up every capability of this thread but those that are needed, and ever getting more by execve(2). Threads made
-/// later have no more; so it is to be called before the first. Who `makes_nodes` later gives them their group: CAP_CHOWN.
+/// later have no more; so it is to be called before the first.
 ///
 /// # Errors
 /// The system refused.
-pub fn drop_all_but_needed(given_up: &[GiveUp], makes_nodes: bool) -> Result<(), PrivilegeError> {
+pub fn drop_all_but_needed(given_up: &[GiveUp]) -> Result<(), PrivilegeError> {
     let gone: CapsHashSet = given_up.iter().map(|one| one.capability()).collect();
-    let chown = makes_nodes.then_some(Capability::CAP_CHOWN);
-    let keep: CapsHashSet = KEPT.into_iter().chain(chown).filter(|one| !gone.contains(one)).collect();
-    let failed = |error: caps::errors::CapsError| PrivilegeError(error.to_string());
-    for one in caps::all().difference(&keep) {
+    keep_only(&KEPT.into_iter().filter(|one| !gone.contains(one)).collect())
+}
+
+/// Does the same on a thread that makes nodes and nothing else.
+///
+/// # Errors
+/// The system refused.
+pub fn keep_for_nodes() -> Result<(), PrivilegeError> {
+    keep_only(&FOR_NODES.into())
+}
+
+fn keep_only(keep: &CapsHashSet) -> Result<(), PrivilegeError> {
+    let failed = |error: caps::errors::CapsError| PrivilegeError::new(error);
+    for one in caps::all().difference(keep) {
         // Without CAP_SETPCAP, or for one that this kernel has not: nothing is gained by it, as no program is run.
         let _ = caps::drop(None, CapSet::Bounding, *one);
     }
     let _ = caps::clear(None, CapSet::Ambient); // a kernel before 4.3 has none
     let had = caps::read(None, CapSet::Permitted).map_err(failed)?;
-    let has: CapsHashSet = had.intersection(&keep).copied().collect();
+    let has: CapsHashSet = had.intersection(keep).copied().collect();
     caps::set(None, CapSet::Effective, &has).map_err(failed)?;
     caps::set(None, CapSet::Permitted, &has).map_err(failed)?;
     caps::clear(None, CapSet::Inheritable).map_err(failed)?;
-    nix::sys::prctl::set_no_new_privs().map_err(|errno| PrivilegeError(errno.to_string()))?;
+    nix::sys::prctl::set_no_new_privs().map_err(PrivilegeError::new)?;
     let missing: Vec<_> = keep.difference(&has).map(ToString::to_string).collect();
     if !missing.is_empty() {
         tracing::info!(missing = missing.join(" "), "capabilities that were not there to be kept");
@@ -93,7 +112,7 @@ mod tests {
     fn what_is_given_up_is_gone_from_every_set() {
         std::thread::spawn(|| {
             let had = caps::read(None, CapSet::Permitted).unwrap();
-            drop_all_but_needed(&[GiveUp::Kill, GiveUp::SysAdmin], false).unwrap();
+            drop_all_but_needed(&[GiveUp::Kill, GiveUp::SysAdmin]).unwrap();
             let has = caps::read(None, CapSet::Permitted).unwrap();
             let left = KEPT.into_iter().filter(|one| {
                 had.contains(one) && !matches!(one, Capability::CAP_KILL | Capability::CAP_SYS_ADMIN)

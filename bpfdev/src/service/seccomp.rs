@@ -16,12 +16,21 @@ use super::syscalls;
 pub enum Role {
     /// Reads requests and drives descriptors.
     Loop,
-    /// The same, and opens /dev/cuse for more nodes: it has no filter.
-    Nodes,
     /// Serves the directory.
     Names,
     /// Reaches into callers, and attaches taps.
     Helper,
+    /// Makes nodes of /dev/cuse.
+    Nodes,
+}
+
+impl Role {
+    const ALL: [Role; 4] = [Role::Loop, Role::Names, Role::Helper, Role::Nodes];
+
+    /// It has files to open.
+    fn opens_files(self) -> bool {
+        matches!(self, Role::Helper | Role::Nodes)
+    }
 }
 
 /// What becomes of a system call that is not on the list.
@@ -51,8 +60,8 @@ impl Guard {
             Mode::Off => return Ok(Guard::default()),
         };
         let mut programs = Vec::new();
-        for role in [Role::Loop, Role::Names, Role::Helper] {
-            if role != Role::Helper && mode == Mode::Kill {
+        for role in Role::ALL {
+            if !role.opens_files() && mode == Mode::Kill {
                 programs.push((role, no_files()?));
             }
             programs.push((role, program(role, mode, action.clone())?));
@@ -85,13 +94,14 @@ fn no_files() -> io::Result<BpfProgram> {
 
 fn program(role: Role, mode: Mode, refusal: SeccompAction) -> io::Result<BpfProgram> {
     let extra = match role {
-        Role::Loop | Role::Nodes => syscalls::LOOP,
+        Role::Loop => syscalls::LOOP,
         Role::Names => syscalls::NAMES,
         Role::Helper => syscalls::HELPER,
+        Role::Nodes => syscalls::NODES,
     };
     let calls = syscalls::COMMON.iter().chain(extra);
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = calls.map(|&call| (call, Vec::new())).collect();
-    if role != Role::Helper && mode == Mode::Kill {
+    if !role.opens_files() && mode == Mode::Kill {
         rules.insert(libc::SYS_openat, Vec::new()); // see no_files()
     }
     for (call, rule) in conditional(role)? {
@@ -129,7 +139,12 @@ fn conditional(role: Role) -> io::Result<Vec<(i64, SeccompRule)>> {
             const LOOK_UP: u64 = 1;
             rules.push(rule(libc::SYS_bpf, 0, Cmp::Eq, LOOK_UP)?);
         }
-        Role::Names | Role::Nodes => {}
+        Role::Nodes => {
+            // /dev/cuse; no other file is made.
+            let making = value(libc::O_CREAT | libc::O_TRUNC);
+            rules.push(rule(libc::SYS_openat, 2, Cmp::MaskedEq(making), 0)?);
+        }
+        Role::Names => {}
     }
     Ok(rules)
 }
@@ -155,7 +170,7 @@ mod tests {
 
     #[test]
     fn no_thread_with_clients_data_starts_a_program_mounts_or_writes_a_file() {
-        for role in [Role::Loop, Role::Names, Role::Helper] {
+        for role in Role::ALL {
             let ran = guarded(role, || std::process::Command::new("/bin/true").status());
             assert!(ran.is_err(), "{role:?}: {ran:?}");
             let file = std::env::temp_dir().join(format!("bpfdev-seccomp-{}", std::process::id()));

@@ -91,3 +91,29 @@ pub const HELPER: &[c_long] = &[
 
 /// What the thread of the directory does beside [`COMMON`].
 pub const NAMES: &[c_long] = &[];
+
+/// What the thread that makes nodes does beside [`COMMON`]: it names them, and gives them their group and permissions.
+pub const NODES: &[c_long] = &[
+    libc::SYS_statx,
+    libc::SYS_fstat,
+    libc::SYS_newfstatat,
+    libc::SYS_lseek,
+    libc::SYS_readlinkat,
+    libc::SYS_mkdirat,
+    libc::SYS_mknodat,
+    libc::SYS_unlinkat,
+    libc::SYS_fchownat,
+    libc::SYS_fchmodat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_readlink,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_mkdir,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_unlink,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_rmdir,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chown,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chmod,
+];
