@@ -168,9 +168,9 @@ handler(int sig)
 	handled = 1;
 }
 
-/* Blocks in read(2); SIGUSR1 is handled without SA_RESTART, any other signal does its default. */
+/* Blocks in read(2); SIGUSR1 is handled, with these flags, any other signal does its default. */
 static void
-block(void)
+block(int flags)
 {
 	struct sigaction action;
 	unsigned int len;
@@ -180,6 +180,7 @@ block(void)
 
 	memset(&action, 0, sizeof(action));
 	action.sa_handler = handler;
+	action.sa_flags = flags;
 	sigaction(SIGUSR1, &action, NULL);
 	ready();
 	n = read(fd, buffer, len);
@@ -360,7 +361,9 @@ main(int argc, char **argv)
 	if (strcmp(mode, "capture") == 0)
 		capture(atoi(argv[4]));
 	if (strcmp(mode, "block") == 0)
-		block();
+		block(0);
+	if (strcmp(mode, "block-restart") == 0)
+		block(SA_RESTART);
 	if (strcmp(mode, "poll") == 0 || strcmp(mode, "select") == 0 || strcmp(mode, "epoll") == 0)
 		wait_by(mode, atoi(argv[4]));
 	if (strcmp(mode, "pass") == 0)

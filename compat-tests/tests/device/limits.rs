@@ -5,21 +5,11 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serial_test::serial;
 
+use crate::look::as_user;
 use crate::node::{Device, Wire, frame, until};
-use crate::sys::{Bpf, Insn, become_user, frames, number};
+use crate::sys::{Bpf, Insn, frames, number};
 
 const USER: u32 = 54_322;
-
-/// Does `work` on a thread that is this user's and nobody else's.
-fn as_user<R: Send>(uid: u32, work: impl FnOnce() -> R + Send) -> R {
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            become_user(uid);
-            work()
-        });
-        thread.join().unwrap()
-    })
-}
 
 fn errno<T: std::fmt::Debug>(result: std::io::Result<T>) -> Option<i32> {
     result.unwrap_err().raw_os_error()

@@ -7,8 +7,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serial_test::serial;
 
+use crate::look::{ACCEPT_88B5, field, mask, threads, works};
 use crate::node::{Device, Wire, client_program, frame, until};
-use crate::sys::{Bpf, CountAndPointer, Ifreq, Insn, frames, number};
+use crate::sys::{Bpf, Ifreq, number};
 
 const NET_ADMIN: u64 = 1 << 12;
 const NET_RAW: u64 = 1 << 13;
@@ -16,50 +17,6 @@ const SYS_PTRACE: u64 = 1 << 19;
 const SYS_ADMIN: u64 = 1 << 21;
 const KILL: u64 = 1 << 5;
 const BPF: u64 = 1 << 39;
-
-/// Of each thread: its name, and the fields of /proc/PID/task/TID/status.
-fn threads(device: &Device) -> Vec<(String, String)> {
-    let tasks = std::fs::read_dir(format!("/proc/{}/task", device.pid())).unwrap();
-    let threads = tasks.flatten().filter_map(|task| {
-        let name = std::fs::read_to_string(task.path().join("comm")).ok()?;
-        Some((name.trim_end().to_owned(), std::fs::read_to_string(task.path().join("status")).ok()?))
-    });
-    threads.collect()
-}
-
-fn field<'a>(status: &'a str, name: &str) -> &'a str {
-    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    line.unwrap_or_else(|| panic!("no {name}")).trim()
-}
-
-fn mask(status: &str, name: &str) -> u64 {
-    u64::from_str_radix(field(status, name), 16).unwrap()
-}
-
-const ACCEPT_88B5: [Insn; 4] =
-    [Insn(0x28, 0, 0, 12), Insn(0x15, 0, 1, 0x88b5), Insn(6, 0, 0, u32::MAX), Insn(6, 0, 0, 0)];
-
-/// What most clients do: attach, filter, ask, read, write, poll.
-fn works(device: &Device, wire: &Wire) {
-    let bpf = wire.bound(device);
-    bpf.set_filter(&ACCEPT_88B5).unwrap();
-    bpf.u32(number::SHDRCMPLT, 1);
-    let mut list = [0u32; 16];
-    let room = CountAndPointer { count: 16, pointer: list.as_mut_ptr().expose_provenance() as u64 };
-    assert_eq!(bpf.ioctl(number::GDLTLIST, room).unwrap().count, 1, "its list is written to our memory");
-    wire.send(&frame(60, 1));
-    assert_eq!(frames(&bpf.read().unwrap()), [frame(60, 1)]);
-    assert_eq!(bpf.write(&frame(70, 2)).unwrap(), 70);
-    assert_eq!(wire.receive(), frame(70, 2));
-    bpf.ioctl_at(number::PROMISC, 0).unwrap();
-    let mut client = wire.client(device, &["poll", "1"]).ready();
-    client.asleep();
-    until("the poller is answered", || {
-        wire.send(&frame(60, 3));
-        matches!(client.child.try_wait(), Ok(Some(_)))
-    });
-    assert!(device.report().files.iter().any(|file| file.flags.starts_with('p')));
-}
 
 #[test]
 #[serial]
@@ -86,7 +43,7 @@ fn it_keeps_only_the_capabilities_it_needs_and_its_threads_have_filters() {
     drop(device);
     let device = Device::start(&["--keep-privileges", "--seccomp", "off"]);
     works(&device, &wire);
-    for (name, status) in self::threads(&device) {
+    for (name, status) in crate::look::threads(&device) {
         assert_eq!((mask(&status, "CapEff"), field(&status, "Seccomp")), (before, "0"), "{name}");
     }
 }

@@ -3,39 +3,15 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
-use bpfdev::service::report::{File, Limit, Report};
+use bpfdev::service::report::{File, Report};
 use serial_test::serial;
 
+use crate::look::text;
 use crate::node::{Device, Wire, frame, until};
 use crate::program::bpfdev;
 use crate::sys::{Bpf, frames, number};
-
-impl Device {
-    /// What `bpfdev stat` is told.
-    pub fn report(&self) -> Report {
-        // What was told a moment ago is told again.
-        std::thread::sleep(std::time::Duration::from_millis(120));
-        let out = self.stat(&["--json"]).output().unwrap();
-        assert!(out.status.success(), "{}", text(&out));
-        serde_json::from_slice(&out.stdout).unwrap()
-    }
-
-    pub fn limit(&self, what: &str) -> Limit {
-        self.report().limits.into_iter().find(|limit| limit.what == what).unwrap()
-    }
-
-    fn stat(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(bpfdev());
-        command.arg("stat").arg("--mount").arg(&self.dir).args(arguments).stdin(Stdio::null());
-        command
-    }
-}
-
-fn text(out: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr))
-}
 
 fn only(report: Report) -> File {
     let [file]: [File; 1] = report.files.try_into().unwrap();

@@ -1,0 +1,205 @@
+//! An ioctl's argument: the kernel copies it, and what it points to, when it is asked to.
+
+use std::hint::black_box;
+use std::process::Command;
+
+use crate::node::{Device, Wire, client_program, frame};
+use crate::sys::{Bpf, CountAndPointer, Ifreq, Insn, Pages, frames, number};
+use crate::{cuse, errno};
+
+/// An address that nothing is mapped at.
+const NOWHERE: usize = 8;
+
+const ACCEPT: u16 = 6;
+
+/// So many instructions, the last but one of which decides: packets marked 7 are kept, 20 bytes of each.
+fn program(len: usize) -> Vec<Insn> {
+    let mut insns = vec![Insn(0x30, 0, 0, 14); len - 3];
+    insns.extend([Insn(0x15, 0, 1, 7), Insn(ACCEPT, 0, 0, 20), Insn(ACCEPT, 0, 0, 0)]);
+    insns
+}
+
+pub fn behind_a_pointer_is_read() {
+    let (device, wire) = (cuse(&[]), Wire::new());
+    let bpf = wire.bound(&device);
+    for len in [5, 512] {
+        bpf.set_filter(&program(len)).unwrap();
+        (0..10).for_each(|mark| wire.send(&frame(64, mark)));
+        assert_eq!(frames(&bpf.read().unwrap()), [frame(20, 7)], "{len} instructions");
+        assert_eq!(bpf.stats(), [10, 0], "counted before the filter");
+        bpf.ioctl_at(number::FLUSH, 0).unwrap();
+    }
+    assert_eq!(errno(bpf.set_filter(&program(513))), Some(libc::EINVAL), "BPF_MAXINSNS");
+    let none = CountAndPointer { count: 0, pointer: NOWHERE as u64 };
+    assert_eq!(bpf.ioctl(number::SETF, none).unwrap().count, 0, "no instructions, nothing read");
+    wire.send(&frame(64, 1));
+    assert_eq!(frames(&bpf.read().unwrap()), [frame(64, 1)], "and no filter");
+}
+
+pub fn behind_a_pointer_is_written() {
+    let (device, wire) = (cuse(&[]), Wire::new());
+    let bpf = wire.bound(&device);
+    let list = |count, room: Option<&mut [u32; 4]>| {
+        let pointer = room.map_or(0, |room| room.as_mut_ptr().expose_provenance() as u64);
+        bpf.ioctl(number::GDLTLIST, CountAndPointer { count, pointer })
+    };
+    let mut room = [9u32; 4];
+    assert_eq!(list(4, Some(&mut room)).unwrap().count, 1);
+    assert_eq!(black_box(&room), &[1, 9, 9, 9], "Ethernet, and nothing behind it");
+    assert_eq!(list(4, None).unwrap().count, 1, "without a list it is counted");
+    assert_eq!(errno(list(0, Some(&mut room))), Some(libc::ENOMEM), "no room for one");
+    assert_eq!(errno(device.open().ioctl(number::GDLTLIST, [0u64; 2])), Some(libc::EINVAL), "not bound");
+}
+
+pub fn at_a_bad_address_is_efault() {
+    let (device, wire) = (cuse(&[]), Wire::new());
+    let bpf = wire.bound(&device);
+    let linux =
+        [number::GBLEN, number::IMMEDIATE, number::SETIF, number::GSTATS, number::SETF, number::GDLTLIST];
+    let bsd =
+        [number::BSD_GBLEN, number::BSD_IMMEDIATE, number::BSD_SETIF, number::BSD_GSTATS, number::BSD_SETF];
+    for request in linux.into_iter().chain(bsd) {
+        for address in [0, NOWHERE, usize::MAX - 3] {
+            assert_eq!(
+                errno(bpf.ioctl_at(request, address)),
+                Some(libc::EFAULT),
+                "{request:#x} at {address:#x}"
+            );
+        }
+    }
+    let inside = |count| CountAndPointer { count, pointer: NOWHERE as u64 };
+    for request in [number::SETF, number::BSD_SETF, number::GDLTLIST, number::BSD_GDLTLIST] {
+        assert_eq!(
+            errno(bpf.ioctl(request, inside(3))),
+            Some(libc::EFAULT),
+            "{request:#x}: behind the pointer"
+        );
+    }
+    assert_eq!(errno(bpf.ioctl(number::SETF, inside(u32::MAX))), Some(libc::EINVAL), "too many to be read");
+    for request in [0x5401, 0x8936, 0xc020_4242, 0, u32::MAX] {
+        assert_eq!(errno(bpf.ioctl_at(request, NOWHERE)), Some(libc::EINVAL), "{request:#x} is no request");
+    }
+    wire.send(&frame(60, 1));
+    assert_eq!(frames(&bpf.read().unwrap()), [frame(60, 1)], "it still works");
+}
+
+pub fn that_ends_in_a_page_that_is_not_there_is_efault_and_changes_nothing() {
+    let (device, wire) = (cuse(&[]), Wire::new());
+    let (bpf, pages) = (wire.bound(&device), Pages::new());
+    // whole arguments at the page's end are fine
+    let at = pages.before_the_end(&8192u32.to_ne_bytes());
+    bpf.ioctl_at(number::GBLEN, at).unwrap();
+    assert_eq!(pages.left_of_the_end(4), 4096u32.to_ne_bytes());
+    // half of it there
+    pages.before_the_end(&[0xee; 16]);
+    for request in [number::GSTATS, number::SETIF, number::SETF] {
+        assert_eq!(errno(bpf.ioctl_at(request, at)), Some(libc::EFAULT), "{request:#x}");
+    }
+    assert_eq!(pages.left_of_the_end(16)[..12], [0xee; 12], "nothing in front of it");
+    // instructions, of which the last is not there
+    let insns = pages.before_the_end(&[6, 0, 0, 0, 0, 0, 0, 0]);
+    let two = CountAndPointer { count: 2, pointer: insns as u64 };
+    assert_eq!(errno(bpf.ioctl(number::SETF, two)), Some(libc::EFAULT));
+    // memory that can only be read takes no answer
+    let constant = pages.read_only(&7u32.to_ne_bytes());
+    assert_eq!(errno(bpf.ioctl_at(number::GBLEN, constant)), Some(libc::EFAULT));
+    bpf.ioctl_at(number::IMMEDIATE, constant).unwrap();
+    let list = CountAndPointer { count: 1, pointer: constant as u64 };
+    assert_eq!(errno(bpf.ioctl(number::GDLTLIST, list)), Some(libc::EFAULT));
+    assert_eq!(pages.read_only_bytes(4), 7u32.to_ne_bytes());
+    wire.send(&frame(60, 1));
+    assert_eq!(frames(&bpf.read().unwrap()), [frame(60, 1)], "neither filter nor binding has changed");
+}
+
+/// BIOCSETIF, BIOCGSTATS and BIOCGDLTLIST where they are not FreeBSD's.
+struct Numbers {
+    abi: &'static str,
+    set_if: u32,
+    stats: u32,
+    list: u32,
+}
+
+const FREEBSD: Numbers = Numbers {
+    abi: "freebsd",
+    set_if: number::BSD_SETIF,
+    stats: number::BSD_GSTATS,
+    list: number::BSD_GDLTLIST,
+};
+const NETBSD: Numbers = Numbers {
+    abi: "netbsd",
+    set_if: number::BSD_SETIF_NETBSD,
+    stats: number::BSD_GSTATS_NETBSD,
+    list: number::BSD_GDLTLIST_NETBSD,
+};
+
+fn speaks(numbers: &Numbers, wire: &Wire) {
+    let Numbers { abi, set_if, stats, list } = *numbers;
+    let device = cuse(&["--abi", abi]);
+    let node = device.dir.join(if abi == "macos" { "bpf0" } else { "bpf" });
+    let bpf = Bpf::open(&node);
+    assert_eq!(bpf.u32(number::BSD_SBLEN, 8192), 8192, "{abi}: in and out");
+    assert_eq!(bpf.u32(number::BSD_GBLEN, 0), 8192, "{abi}: out");
+    assert_eq!(bpf.u32(number::BSD_VERSION, 0), 1 << 16 | 1, "{abi}");
+    let ifreq = wire.ns.enter(|| bpf.ioctl(set_if, Ifreq::<144>::named("veth0"))).unwrap();
+    assert_eq!(ifreq.unwrap().name(), "veth0", "{abi}: in; the argument stays as it is");
+    assert_eq!(bpf.u32(number::BSD_IMMEDIATE, 1), 1, "{abi}");
+    assert_eq!(bpf.u32(number::BSD_GDLT, 0), 1, "{abi}");
+    bpf.ioctl_at(number::BSD_FLUSH, 0).unwrap();
+    let insns = [Insn(ACCEPT, 0, 0, 20)];
+    let pointer = insns.as_ptr().expose_provenance() as u64;
+    bpf.ioctl(number::BSD_SETF, CountAndPointer { count: 1, pointer }).unwrap();
+    let mut room = [0u32; 4];
+    let pointer = room.as_mut_ptr().expose_provenance() as u64;
+    let found = if abi == "macos" {
+        // packed
+        let [low, high] = [pointer as u32, (pointer >> 32) as u32];
+        bpf.ioctl(list, [4, low, high]).unwrap()[0]
+    } else {
+        bpf.ioctl(list, CountAndPointer { count: 4, pointer }).unwrap().count
+    };
+    assert!(found >= 1 && black_box(&room)[0] == 1, "{abi}: the list is written");
+    wire.send(&frame(60, 1));
+    let read = bpf.read_len(8192).unwrap();
+    assert_eq!(read[read.len() - 20..], frame(20, 1), "{abi}");
+    assert_eq!(bpf.ioctl(stats, [0u32; 32]).unwrap()[0], 1, "{abi}");
+}
+
+pub fn of_a_bsds_number_in_every_dialect() {
+    let wire = Wire::new();
+    let openbsd = Numbers { abi: "openbsd", list: 0xc010_427b, ..FREEBSD };
+    let macos = Numbers { abi: "macos", list: 0xc00c_4279, ..FREEBSD };
+    for numbers in [FREEBSD, NETBSD, openbsd, macos] {
+        speaks(&numbers, &wire);
+    }
+    for abi in ["linux", "dragonfly"] {
+        speaks(&Numbers { abi, ..FREEBSD }, &wire);
+    }
+    speaks(&Numbers { abi: "netbsd7", ..NETBSD }, &wire);
+}
+
+fn captures(device: &Device, wire: &Wire, ilp32: bool) {
+    let mut command = Command::new(client_program(ilp32));
+    let mut client = wire.client_by(&mut command, device, &["capture", "2"]).ready();
+    let mut other = frame(60, 2);
+    other[13] = 0;
+    for frame in [frame(60, 1), other, frame(1514, 3)] {
+        wire.send(&frame);
+    }
+    assert_eq!(client.line(), "frame 40 of 60, first 01");
+    assert_eq!(client.line(), "frame 40 of 1514, first 03");
+    assert!(client.line().ends_with("drop 0"));
+    assert!(client.end().success());
+}
+
+pub fn of_a_32_bit_caller() {
+    let (device, wire) = (cuse(&[]), Wire::new());
+    for ilp32 in [true, false] {
+        captures(&device, &wire, ilp32);
+    }
+    let mut command = Command::new(client_program(true));
+    let mut client = wire.client_by(&mut command, &device, &["block"]).ready();
+    client.asleep();
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    client.signal(nix::sys::signal::Signal::SIGUSR1);
+    assert_eq!(client.line(), format!("read -1 errno {} handled 1", libc::EINTR));
+}
