@@ -107,8 +107,8 @@ impl Node {
 #[derive(Debug)]
 pub struct Name {
     path: PathBuf,
-    /// So is its directory.
-    made_dir: bool,
+    /// So are these directories, the inner ones first.
+    dirs: Vec<PathBuf>,
 }
 
 impl Name {
@@ -118,12 +118,14 @@ impl Name {
         let (major, minor) = number.trim().split_once(':').ok_or(io::ErrorKind::InvalidData)?;
         let number = |text: &str| text.parse().map_err(|_| io::Error::from(io::ErrorKind::InvalidData));
         let device = makedev(number(major)?, number(minor)?);
-        let made_dir = path.parent().is_some_and(|dir| !dir.exists());
-        if let Some(dir) = path.parent() {
-            fs::create_dir_all(dir)?;
+        let missing = path.ancestors().skip(1).take_while(|dir| !dir.exists());
+        let dirs: Vec<_> = missing.map(Path::to_owned).collect();
+        for dir in dirs.iter().rev() {
+            fs::create_dir(dir)?;
+            fs::set_permissions(dir, fs::Permissions::from_mode(0o755))?; // whatever the umask: as the kernel's
         }
         mknod(path, SFlag::S_IFCHR, Mode::S_IRUSR | Mode::S_IWUSR, device)?;
-        Ok(Name { path: path.to_owned(), made_dir })
+        Ok(Name { path: path.to_owned(), dirs })
     }
 }
 
@@ -132,7 +134,7 @@ impl Drop for Name {
         if let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!(node = %self.path.display(), %error, "cannot remove the node");
         }
-        if let (true, Some(dir)) = (self.made_dir, self.path.parent()) {
+        for dir in &self.dirs {
             let _ = fs::remove_dir(dir); // somebody else may use it now
         }
     }

@@ -83,6 +83,7 @@ fn main() -> std::process::ExitCode {
         privilege: is_no_more_than_is_needed,
             of_ptrace_can_be_done_without,
             of_every_plan_suffices,
+            of_the_unit_suffices,
             is_limited_and_shown_by_stat;
     ]);
     if machine::has_cuse() { harness::run(&cases) } else { machine::run(&cases) }

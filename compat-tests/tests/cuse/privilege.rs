@@ -4,10 +4,10 @@ use std::process::Command;
 
 use nix::sys::signal::Signal;
 
-use crate::look::{ACCEPT_88B5, as_user, field, mask, threads, works};
+use crate::look::{ACCEPT_88B5, as_the_unit, as_user, field, mask, threads, works};
 use crate::node::{Device, Wire, client_program, frame, until};
 use crate::sys::{Bpf, frames, number};
-use crate::{cuse, errno};
+use crate::{cuse, errno, fresh_dir};
 
 const CHOWN: u64 = 1;
 const MKNOD: u64 = 1 << 27;
@@ -68,6 +68,16 @@ pub fn of_every_plan_suffices() {
         works(&cuse(&["--plan", plan]), &wire);
     }
     works(&cuse(&["--keep-privileges", "--seccomp", "off", "--also", "macos"]), &wire);
+}
+
+pub fn of_the_unit_suffices() {
+    let mut command = as_the_unit();
+    let arguments = ["--front", "cuse", "--group", "4242", "--also", "macos"];
+    let device = Device::start_by(&mut command, &fresh_dir(), &arguments);
+    works(&device, &Wire::new());
+    let held: Vec<_> = (0..4).map(|n| Bpf::open(&device.dir.join(format!("macos/bpf{n}")))).collect();
+    let meta = std::fs::metadata(device.dir.join("macos/bpf4")).unwrap();
+    assert_eq!((std::os::unix::fs::MetadataExt::gid(&meta), held.len()), (4242, 4));
 }
 
 pub fn is_limited_and_shown_by_stat() {

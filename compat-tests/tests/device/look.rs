@@ -1,5 +1,6 @@
 //! A daemon seen from outside: what `bpfdev stat` and /proc say of it, and whether it does what most clients want.
 
+use std::collections::HashMap;
 use std::process::{Command, Output, Stdio};
 
 use bpfdev::service::report::{Limit, Report};
@@ -31,6 +32,26 @@ impl Device {
 
 pub fn text(out: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr))
+}
+
+/// The systemd unit.
+const UNIT: &str = include_str!("../../../bpfdev/dist/bpfdev.service");
+
+/// Its settings; of those that come more than once, the last.
+pub fn unit() -> HashMap<&'static str, &'static str> {
+    let lines = UNIT.lines().filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| line.split_once('=')).collect()
+}
+
+/// Runs a program with the unit's capabilities and no more.
+pub fn as_the_unit() -> Command {
+    let capabilities = unit()["CapabilityBoundingSet"];
+    let kept: String =
+        capabilities.split(' ').map(|name| format!(",+{}", &name[4..].to_lowercase())).collect();
+    let mut command = Command::new("setpriv");
+    command.arg(format!("--bounding-set=-all{kept}")).args(["--inh-caps=-all", "--no-new-privs"]);
+    command.arg(bpfdev());
+    command
 }
 
 /// Of each thread: its name, and the fields of /proc/PID/task/TID/status.

@@ -1,20 +1,13 @@
 //! The systemd unit: with its settings, the device is seen from outside.
 
-use std::collections::HashMap;
 use std::process::Command;
 
 use serial_test::serial;
 
+use crate::look::{as_the_unit, unit};
 use crate::node::{Device, Wire, frame};
 use crate::program::bpfdev;
 use crate::sys::frames;
-
-const UNIT: &str = include_str!("../../../bpfdev/dist/bpfdev.service");
-
-fn settings() -> HashMap<&'static str, &'static str> {
-    let lines = UNIT.lines().filter(|line| !line.starts_with('#'));
-    lines.filter_map(|line| line.split_once('=')).collect()
-}
 
 /// systemd.exec(5): each of these gives the service a mount namespace of its own.
 const OWN_NAMESPACE: [&str; 24] = [
@@ -46,7 +39,7 @@ const OWN_NAMESPACE: [&str; 24] = [
 
 #[test]
 fn the_unit_keeps_the_hosts_mount_namespace() {
-    let settings = settings();
+    let settings = unit();
     for name in OWN_NAMESPACE {
         assert!(!settings.contains_key(name), "{name}");
     }
@@ -54,17 +47,41 @@ fn the_unit_keeps_the_hosts_mount_namespace() {
     assert!(settings["ExecStart"].starts_with("/usr/bin/bpfdev serve"));
 }
 
+/// udev decides last who may open a node of CUSE: its rule and the unit have to be of one mind.
+#[test]
+fn the_udev_rule_gives_the_nodes_to_the_units_group() {
+    let rules = include_str!("../../../bpfdev/dist/bpfdev.rules");
+    let rule: Vec<_> = rules.lines().filter(|line| !line.starts_with('#')).collect();
+    let [rule] = rule[..] else { panic!("{rule:?}") };
+    let group = unit()["ExecStart"].split(' ').skip_while(|word| *word != "--group").nth(1).unwrap();
+    let parts: Vec<_> = rule.split(", ").collect();
+    let wanted = ["SUBSYSTEM==\"cuse\"", "KERNEL==\"bpf*\"", &format!("GROUP=\"{group}\""), "MODE=\"0660\""];
+    for part in wanted {
+        assert!(parts.contains(&part), "{part} of {rule}");
+    }
+}
+
+#[test]
+fn what_is_in_dist_is_in_the_package() {
+    let manifest = include_str!("../../../bpfdev/Cargo.toml");
+    let dist = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../bpfdev/dist");
+    let mut found = 0;
+    for entry in std::fs::read_dir(dist).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        // .ci/deb fills in the templates
+        if !name.ends_with(".in") {
+            assert!(manifest.contains(&format!("\"dist/{name}\"")), "{name}");
+            found += 1;
+        }
+    }
+    assert!(found >= 7, "{found} files");
+}
+
 #[test]
 #[serial]
 fn with_its_capabilities_and_no_more_the_device_is_opened_from_outside() {
-    let capabilities = settings()["CapabilityBoundingSet"];
-    let kept: String =
-        capabilities.split(' ').map(|name| format!(",+{}", &name[4..].to_lowercase())).collect();
-    let mut command = Command::new("setpriv");
-    command.arg(format!("--bounding-set=-all{kept}")).args(["--inh-caps=-all", "--no-new-privs"]);
-    command.arg(bpfdev());
     let (group, dir) = ("54321", Device::fresh_dir());
-    let device = Device::start_by(&mut command, &dir, &["--group", group]);
+    let device = Device::start_by(&mut as_the_unit(), &dir, &["--group", group]);
     let wire = Wire::new();
     let bpf = wire.bound(&device);
     wire.send(&frame(60, 5));
