@@ -9,7 +9,7 @@ use caps::{CapSet, Capability, CapsHashSet};
 pub enum GiveUp {
     /// CAP_SYS_ADMIN: callers in another network namespace than the daemon's cannot attach (EACCES), and the mount stays when it ends, dead, until the next start
     SysAdmin,
-    /// CAP_SYS_PTRACE: only processes of the daemon's own user, and with no capability it lacks, can attach (EACCES), or have memory read that a pointer leads to (as if it faulted)
+    /// CAP_SYS_PTRACE: only processes of the daemon's own user, and with no capability it lacks, can attach (EACCES), or (FUSE) have memory read that a pointer leads to (as if it faulted)
     SysPtrace,
     /// CAP_BPF, which CAP_SYS_ADMIN includes (give up both): filters run as classic BPF, and BIOCGSTATS counts only packets they accept, unless kernel.unprivileged_bpf_disabled is 0
     Bpf,

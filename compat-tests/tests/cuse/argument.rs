@@ -1,9 +1,13 @@
 //! An ioctl's argument: the kernel copies it, and what it points to, when it is asked to.
 
 use std::hint::black_box;
+use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
+use std::time::Duration;
 
-use crate::node::{Device, Wire, client_program, frame};
+use nix::sys::signal::Signal;
+
+use crate::node::{Device, Wire, client_program, frame, until};
 use crate::sys::{Bpf, CountAndPointer, Ifreq, Insn, Pages, frames, number};
 use crate::{cuse, errno};
 
@@ -199,7 +203,44 @@ pub fn of_a_32_bit_caller() {
     let mut command = Command::new(client_program(true));
     let mut client = wire.client_by(&mut command, &device, &["block"]).ready();
     client.asleep();
-    std::thread::sleep(std::time::Duration::from_millis(50));
-    client.signal(nix::sys::signal::Signal::SIGUSR1);
+    std::thread::sleep(Duration::from_millis(50));
+    client.signal(Signal::SIGUSR1);
     assert_eq!(client.line(), format!("read -1 errno {} handled 1", libc::EINTR));
+}
+
+pub fn in_a_page_that_never_comes_stalls_its_caller_alone() {
+    let (device, wire) = (cuse(&[]), Wire::new());
+    let mut stuck: Vec<_> = (0..2).map(|_| wire.client(&device, &["fault"]).ready()).collect();
+    stuck.iter().for_each(|client| client.asleep());
+    std::thread::sleep(Duration::from_millis(100));
+    let bpf = wire.bound(&device);
+    bpf.set_filter(&[Insn(ACCEPT, 0, 0, 30)]).unwrap();
+    wire.send(&frame(60, 1));
+    assert_eq!(frames(&bpf.read().unwrap()), [frame(30, 1)]);
+    let helpers = device.report().helpers;
+    assert!(helpers.iter().all(|of| of.working + of.queued == 0), "no thread of ours waits: {helpers:?}");
+    // the kernel copies in the caller's name: it can be killed
+    let mut killed = stuck.remove(0);
+    killed.signal(Signal::SIGKILL);
+    assert_eq!(killed.end().signal(), Some(Signal::SIGKILL as i32));
+    let client = &mut stuck[0];
+    client.close_stdin();
+    // a page of zeroes is no program, as its last instruction does not return
+    assert_eq!(client.line(), format!("BIOCSETF -1 errno {}", libc::EINVAL));
+    assert!(client.end().success());
+}
+
+pub fn of_a_caller_outside_the_pid_namespace_is_taken_but_not_its_network() {
+    let wire = Wire::new();
+    // the daemon is in a pid namespace of its own: it cannot name its callers
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--pid", "--fork", "--kill-child=SIGTERM", "--"]).arg(crate::program::bpfdev());
+    let device = Device::start_by(&mut unshare, &crate::fresh_dir(), &["--front", "cuse"]);
+    let bpf = device.open();
+    bpf.set_filter(&program(5)).unwrap();
+    assert_eq!(wire.ns.enter(|| errno(bpf.set_if("veth0"))).unwrap(), Some(libc::EOPNOTSUPP));
+    assert!(device.log().contains("pid namespace"), "{}", device.log());
+    drop(bpf);
+    let dir = device.crash();
+    until("the daemon ends with it, and its nodes go", || !dir.exists());
 }

@@ -64,7 +64,9 @@ fn main() -> std::process::ExitCode {
             at_a_bad_address_is_efault,
             that_ends_in_a_page_that_is_not_there_is_efault_and_changes_nothing,
             of_a_bsds_number_in_every_dialect,
-            of_a_32_bit_caller;
+            of_a_32_bit_caller,
+            in_a_page_that_never_comes_stalls_its_caller_alone,
+            of_a_caller_outside_the_pid_namespace_is_taken_but_not_its_network;
         sleep: ends_with_a_signal_as_eintr_whether_to_be_restarted_or_not,
             ends_with_the_readers_death,
             ends_with_packets_for_poll_select_and_epoll,

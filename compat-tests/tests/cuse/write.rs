@@ -28,6 +28,7 @@ pub fn is_one_frame_whatever_its_length_and_pieces() {
         );
     }
     assert_eq!(bpf.write(&[]).unwrap(), 0);
+    assert_eq!(nix::unistd::lseek(&bpf, 100, nix::unistd::Whence::SeekSet), Ok(0), "there is no offset");
     // jumbo, from memory that begins anywhere
     for end in ["veth0", "veth1"] {
         wire.ns.rtnl().unwrap().set_mtu(end, 9004).unwrap();

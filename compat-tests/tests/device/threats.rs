@@ -21,6 +21,7 @@ fn every_test_that_is_named_exists() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut all = String::new();
     sources(&here.join("tests/device"), &mut all);
+    sources(&here.join("tests/cuse"), &mut all);
     sources(&here.join("../bpfdev/src"), &mut all);
     let mut named = 0;
     for name in THREATS.split('`').skip(1).step_by(2).filter(|word| word.contains("::")) {
