@@ -15,7 +15,7 @@ fn text(out: &Output) -> String {
 
 #[test]
 fn nothing_is_found_and_the_last_line_counts() {
-    for target in ["ioctl", "records", "fuse", "capture"] {
+    for target in ["ioctl", "records", "fuse", "cuse", "capture"] {
         let out = fuzz(&[target, "--runs", "20000", "--seed", "7", "--corpus", "/nonexistent"]);
         let said = text(&out);
         assert!(out.status.success(), "{said}");
@@ -34,8 +34,13 @@ fn nothing_is_found_and_the_last_line_counts() {
 fn one_input_is_tried_again() {
     let file = std::env::temp_dir().join(format!("bpfdev-fuzz-{}", std::process::id()));
     std::fs::write(&file, [0; 7]).unwrap();
-    let inputs =
-        [("ioctl", "0001000000"), ("records", "03ffffffff"), ("fuse", "28000000"), ("capture", "0a0d0d0a")];
+    let inputs = [
+        ("ioctl", "0001000000"),
+        ("records", "03ffffffff"),
+        ("fuse", "28000000"),
+        ("cuse", "0000200000"),
+        ("capture", "0a0d0d0a"),
+    ];
     for (target, input) in inputs {
         for again in [["--input", input], ["--file", file.to_str().unwrap()]] {
             let out = fuzz(&[&[target][..], &again].concat());

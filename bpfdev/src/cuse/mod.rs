@@ -12,11 +12,12 @@ mod nodes;
 pub mod wire;
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use bpfdev_core::abi::Abi;
 
+use crate::chardev::channel::Channel;
 use crate::chardev::nodes::{self as minors, Device};
 use crate::chardev::running::Running;
 use crate::chardev::session::{End, Session};
@@ -76,6 +77,12 @@ impl Made {
             made.made_by(maker.map_err(failed("start a thread for"))?);
         }
         Ok(Made { options, nodes: made })
+    }
+
+    /// One node over an end that is open already. What is at the other end is its kernel: for tests.
+    pub fn over(device: OwnedFd, options: ServeOptions) -> Made {
+        let nodes = Nodes::with(Channel::new(device), Device::new(options.abi));
+        Made { options, nodes }
     }
 
     /// The directory of the device.

@@ -126,8 +126,7 @@ impl Nodes {
         self.names.clone()
     }
 
-    /// One without a kernel behind it.
-    #[cfg(test)]
+    /// The only node, which is no name: its kernel is whoever has the channel's other end.
     pub fn with(channel: Channel, device: Arc<Device>) -> Nodes {
         let served =
             Served { channel: Arc::new(channel), path: "/dev/bpf".into(), directory: 0, minor: Minor::Clone };

@@ -214,6 +214,11 @@ impl<'a> Input<'a> {
         Input(bytes)
     }
 
+    /// Nothing is left.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The next byte.
     pub fn byte(&mut self) -> u8 {
         self.array::<1>()[0]

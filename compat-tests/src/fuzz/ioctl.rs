@@ -58,7 +58,7 @@ const ROOT: u8 = 64;
 
 /// A number of a row. sys/ioccom.h: VOID 0x20000000, OUT 0x40000000, IN 0x80000000, size in bits 16 to 28;
 /// asm-generic/ioctl.h: write (IN) 0x40000000, read (OUT) 0x80000000, size in bits 16 to 29.
-fn number(row: &Row, size: usize, linux: bool) -> u32 {
+pub fn number(row: &Row, size: usize, linux: bool) -> u32 {
     let direction = match (row.dir, linux) {
         (Dir::Void, true) => 0,
         (Dir::Void, false) => 0x2000_0000,

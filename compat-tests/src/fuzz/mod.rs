@@ -1,11 +1,12 @@
 //! `bpfdev-compat fuzz`: random input for what reads bytes from outside, and random filters.
 //!
 //! Everything follows from a seed and the corpus. What is found is printed with the seed and, but for filters, with the input
-//! in hex, which `--input` takes again, and written to a file, which `--file` does. A target that is fuzzed with bytes is a [`Target`]: it makes inputs from a random number
-//! generator, and a check that says what must hold for any bytes.
+//! in hex, which `--input` takes again, and written to a file, which `--file` does. A target that is fuzzed with bytes is a
+//! [`Target`]: it makes inputs from a random number generator, and a check that says what must hold for any bytes.
 
 mod capture;
 mod corpus;
+mod cuse;
 mod filter;
 mod fuse;
 mod harness;
@@ -34,17 +35,20 @@ pub enum Target {
     Records,
     /// Messages of /dev/fuse
     Fuse,
+    /// Messages of /dev/cuse, to a device that is served
+    Cuse,
     /// Capture files, ours against libpcap
     Capture,
 }
 
 impl Target {
     /// Every target, and the parts of the time each is given.
-    const ALL: [(Target, u32); 5] = [
-        (Target::Filter, 8),
+    const ALL: [(Target, u32); 6] = [
+        (Target::Filter, 7),
         (Target::Ioctl, 1),
         (Target::Records, 1),
         (Target::Fuse, 1),
+        (Target::Cuse, 1),
         (Target::Capture, 1),
     ];
 
@@ -54,6 +58,7 @@ impl Target {
             Target::Ioctl => "ioctl",
             Target::Records => "records",
             Target::Fuse => "fuse",
+            Target::Cuse => "cuse",
             Target::Capture => "capture",
         }
     }
@@ -65,6 +70,7 @@ impl Target {
             Target::Ioctl => Some(ioctl::subject(ioctl::Ours)),
             Target::Records => Some(records::subject(records::ours)),
             Target::Fuse => Some(fuse::subject(fuse::Ours)),
+            Target::Cuse => Some(cuse::subject(cuse::Ours)),
             Target::Capture => Some(capture::subject(capture::ours)),
         }
     }
