@@ -8,7 +8,8 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::node::{Device, Wire, client_program, frame, until};
-use crate::sys::{Bpf, CountAndPointer, Ifreq, Insn, Pages, frames, number};
+use crate::sys::{CountAndPointer, Insn, Pages, frames, number};
+use crate::systems::NUMBERS;
 use crate::{cuse, errno};
 
 /// An address that nothing is mapped at.
@@ -115,70 +116,12 @@ pub fn that_ends_in_a_page_that_is_not_there_is_efault_and_changes_nothing() {
     assert_eq!(frames(&bpf.read().unwrap()), [frame(60, 1)], "neither filter nor binding has changed");
 }
 
-/// BIOCSETIF, BIOCGSTATS and BIOCGDLTLIST where they are not FreeBSD's.
-struct Numbers {
-    abi: &'static str,
-    set_if: u32,
-    stats: u32,
-    list: u32,
-}
-
-const FREEBSD: Numbers = Numbers {
-    abi: "freebsd",
-    set_if: number::BSD_SETIF,
-    stats: number::BSD_GSTATS,
-    list: number::BSD_GDLTLIST,
-};
-const NETBSD: Numbers = Numbers {
-    abi: "netbsd",
-    set_if: number::BSD_SETIF_NETBSD,
-    stats: number::BSD_GSTATS_NETBSD,
-    list: number::BSD_GDLTLIST_NETBSD,
-};
-
-fn speaks(numbers: &Numbers, wire: &Wire) {
-    let Numbers { abi, set_if, stats, list } = *numbers;
-    let device = cuse(&["--abi", abi]);
-    let node = device.dir.join(if abi == "macos" { "bpf0" } else { "bpf" });
-    let bpf = Bpf::open(&node);
-    assert_eq!(bpf.u32(number::BSD_SBLEN, 8192), 8192, "{abi}: in and out");
-    assert_eq!(bpf.u32(number::BSD_GBLEN, 0), 8192, "{abi}: out");
-    assert_eq!(bpf.u32(number::BSD_VERSION, 0), 1 << 16 | 1, "{abi}");
-    let ifreq = wire.ns.enter(|| bpf.ioctl(set_if, Ifreq::<144>::named("veth0"))).unwrap();
-    assert_eq!(ifreq.unwrap().name(), "veth0", "{abi}: in; the argument stays as it is");
-    assert_eq!(bpf.u32(number::BSD_IMMEDIATE, 1), 1, "{abi}");
-    assert_eq!(bpf.u32(number::BSD_GDLT, 0), 1, "{abi}");
-    bpf.ioctl_at(number::BSD_FLUSH, 0).unwrap();
-    let insns = [Insn(ACCEPT, 0, 0, 20)];
-    let pointer = insns.as_ptr().expose_provenance() as u64;
-    bpf.ioctl(number::BSD_SETF, CountAndPointer { count: 1, pointer }).unwrap();
-    let mut room = [0u32; 4];
-    let pointer = room.as_mut_ptr().expose_provenance() as u64;
-    let found = if abi == "macos" {
-        // packed
-        let [low, high] = [pointer as u32, (pointer >> 32) as u32];
-        bpf.ioctl(list, [4, low, high]).unwrap()[0]
-    } else {
-        bpf.ioctl(list, CountAndPointer { count: 4, pointer }).unwrap().count
-    };
-    assert!(found >= 1 && black_box(&room)[0] == 1, "{abi}: the list is written");
-    wire.send(&frame(60, 1));
-    let read = bpf.read_len(8192).unwrap();
-    assert_eq!(read[read.len() - 20..], frame(20, 1), "{abi}");
-    assert_eq!(bpf.ioctl(stats, [0u32; 32]).unwrap()[0], 1, "{abi}");
-}
-
 pub fn of_a_bsds_number_in_every_dialect() {
     let wire = Wire::new();
-    let openbsd = Numbers { abi: "openbsd", list: 0xc010_427b, ..FREEBSD };
-    let macos = Numbers { abi: "macos", list: 0xc00c_4279, ..FREEBSD };
-    for numbers in [FREEBSD, NETBSD, openbsd, macos] {
-        speaks(&numbers, &wire);
+    for numbers in NUMBERS {
+        let device = cuse(&["--abi", numbers.abi]);
+        numbers.are_spoken(&device, &wire);
     }
-    for abi in ["linux", "dragonfly"] {
-        speaks(&Numbers { abi, ..FREEBSD }, &wire);
-    }
-    speaks(&Numbers { abi: "netbsd7", ..NETBSD }, &wire);
 }
 
 fn captures(device: &Device, wire: &Wire, ilp32: bool) {

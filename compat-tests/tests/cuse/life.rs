@@ -1,9 +1,8 @@
-//! The daemon's life: killed, started again, told to end, or not to be had.
+//! The daemon's life: killed, started again, told to end.
 
 use std::fs;
 use std::os::fd::AsFd;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::os::unix::fs::FileTypeExt;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -11,9 +10,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::node::{Device, Wire, frame, until};
-use crate::program::bpfdev;
 use crate::sys::{Bpf, frames, number};
-use crate::{cuse, cuse_at, errno};
+use crate::{cuse, cuse_at, errno, fresh_dir};
 
 /// What poll(2) says at once.
 fn polled(bpf: &Bpf) -> PollFlags {
@@ -75,38 +73,9 @@ pub fn ended_by_sigterm_leaves_nothing() {
     }
 }
 
-/// A /dev without /dev/cuse.
-const OWN_DEV: &str = "d=$(mktemp -d) && mount -t tmpfs tmpfs $d && touch $d/fuse $d/null && \
-                       mount --bind /dev/fuse $d/fuse && mount --bind /dev/null $d/null && \
-                       mount --move $d /dev && rmdir $d && exec \"$0\" \"$@\"";
-
-fn without_cuse(arguments: &[&str]) -> Command {
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", OWN_DEV]).arg(bpfdev()).args(arguments).stdin(Stdio::null());
-    command
-}
-
-pub fn without_dev_cuse_is_refused_with_the_cure_or_goes_by_fuse() {
-    let out = without_cuse(&["serve", "--front", "cuse", "--no-control"]).output().unwrap();
-    let said = String::from_utf8(out.stderr).unwrap();
-    assert_eq!((out.status.code(), said.lines().count()), (Some(1), 1), "{said}");
-    for words in ["/dev/cuse", "modprobe cuse", "--front fuse, which needs nothing"] {
-        assert!(said.contains(words), "{said}");
-    }
-    let dir = Device::fresh_dir();
-    // the mount is seen in its own namespace
-    let device = Device::start_by(&mut without_cuse(&[]), &dir, &["--front", "auto"]);
-    let seen =
-        Path::new("/proc").join(device.pid().to_string()).join("root").join(dir.strip_prefix("/").unwrap());
-    let bpf = Bpf::open(&seen.join("bpf"));
-    assert_eq!(bpf.u32(number::GBLEN, 0), 4096);
-    assert!(fs::metadata(seen.join("bpf")).unwrap().is_file(), "FUSE's");
-    drop((bpf, device));
-    // and here, where it is, CUSE's
-    let device = crate::cuse(&[]);
-    let auto = Device::start_at(&crate::fresh_dir(), &["--front", "auto"]);
-    assert!(!fs::metadata(auto.node()).unwrap().is_file());
-    drop((device, auto));
+pub fn begins_of_itself_where_dev_cuse_and_nodes_in_dev_are() {
+    let device = Device::start_at(&fresh_dir(), &["--front", "auto"]);
+    assert!(fs::metadata(device.node()).unwrap().file_type().is_char_device());
     let elsewhere = Device::start(&["--front", "auto"]);
     assert!(fs::metadata(elsewhere.node()).unwrap().is_file(), "not below /dev: FUSE's");
 }

@@ -81,7 +81,7 @@ fn main() -> std::process::ExitCode {
             goes_on_in_a_child_and_a_copy_until_the_last_is_closed;
         life: ended_by_a_kill_is_told_and_begins_again,
             ended_by_sigterm_leaves_nothing,
-            without_dev_cuse_is_refused_with_the_cure_or_goes_by_fuse;
+            begins_of_itself_where_dev_cuse_and_nodes_in_dev_are;
         privilege: is_no_more_than_is_needed,
             of_ptrace_can_be_done_without,
             of_every_plan_suffices,

@@ -10,7 +10,8 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::node::{Device, Wire, client_program, frame, until};
+use crate::look::members_of_the_group_capture;
+use crate::node::{Device, Wire, frame, until};
 use crate::program::bpfdev;
 use crate::sys::{Bpf, frames, number};
 use crate::systems::{see_the_same_frames_at_once, system};
@@ -69,22 +70,7 @@ pub fn are_dev_bpf_and_its_numbers_by_default() {
 }
 
 pub fn are_opened_by_members_of_the_group_and_nobody_else() {
-    let (device, wire) = (cuse(&["--group", "4242"]), Wire::new());
-    let run = |ids: [&str; 3]| {
-        let mut command = Command::new(client_program(false));
-        let [uid, gid, supplementary] = ids;
-        wire.client_by(&mut command, &device, &["as", uid, gid, supplementary])
-    };
-    for ids in [["65534", "4242", "65534"], ["65534", "65534", "4242"]] {
-        let mut client = run(ids);
-        assert_eq!(client.line(), "opened", "{ids:?}");
-        let mut client = client.ready();
-        wire.send(&frame(60, 1));
-        assert_eq!(client.line(), "frame 40 of 60, first 01");
-    }
-    let mut client = run(["65534", "65534", "65534"]);
-    assert_eq!(client.line(), "open: errno 13 (Permission denied)");
-    assert_eq!(client.end().code(), Some(1));
+    members_of_the_group_capture(&cuse(&["--group", "4242"]), &Wire::new());
 }
 
 pub fn of_several_dialects_are_served_at_once() {

@@ -28,10 +28,7 @@ pub fn ends_with_a_signal_as_eintr_whether_to_be_restarted_or_not() {
     // stopped and continued it has had no signal that is handled, and yet
     let mut client = wire.client(&device, &["block"]).ready();
     client.asleep();
-    client.signal(Signal::SIGSTOP);
-    let stat = format!("/proc/{}/stat", client.child.id());
-    until("it stops", || std::fs::read_to_string(&stat).unwrap().contains(") T "));
-    client.signal(Signal::SIGCONT);
+    client.stop_and_continue();
     assert_eq!(client.line(), format!("read -1 errno {} handled 0", libc::EINTR));
 }
 

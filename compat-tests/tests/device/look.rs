@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 
 use bpfdev::service::report::{Limit, Report};
 
-use crate::node::{Device, Wire, frame, until};
+use crate::node::{Device, Wire, client_program, frame, until};
 use crate::program::bpfdev;
 use crate::sys::{CountAndPointer, Insn, become_user, frames, number};
 
@@ -107,4 +107,24 @@ pub fn as_user<R: Send>(uid: u32, work: impl FnOnce() -> R + Send) -> R {
         });
         thread.join().unwrap()
     })
+}
+
+/// Of a device of the group 4242: its members open it read-write, as their group or one of their groups, and capture; others get
+/// EACCES.
+pub fn members_of_the_group_capture(device: &Device, wire: &Wire) {
+    let run = |ids: [&str; 3]| {
+        let mut command = Command::new(client_program(false));
+        let [uid, gid, supplementary] = ids;
+        wire.client_by(&mut command, device, &["as", uid, gid, supplementary])
+    };
+    for ids in [["65534", "4242", "65534"], ["65534", "65534", "4242"]] {
+        let mut client = run(ids);
+        assert_eq!(client.line(), "opened", "{ids:?}");
+        let mut client = client.ready();
+        wire.send(&frame(60, 1));
+        assert_eq!(client.line(), "frame 40 of 60, first 01");
+    }
+    let mut client = run(["65534", "65534", "65534"]);
+    assert_eq!(client.line(), "open: errno 13 (Permission denied)");
+    assert_eq!(client.end().code(), Some(1));
 }

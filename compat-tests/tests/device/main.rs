@@ -9,6 +9,7 @@ mod dialects;
 mod edge;
 mod faults;
 mod fionread;
+mod front;
 mod life;
 mod limits;
 mod look;

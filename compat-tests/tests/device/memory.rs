@@ -6,7 +6,8 @@ use nix::sys::signal::Signal;
 use serial_test::serial;
 
 use crate::node::{Device, Wire, frame};
-use crate::sys::{CountAndPointer, Ifreq, Insn, frames, number};
+use crate::sys::{CountAndPointer, Insn, frames, number};
+use crate::systems::NUMBERS;
 
 fn errno<T>(result: io::Result<T>) -> Option<i32> {
     result.err().and_then(|e| e.raw_os_error())
@@ -46,36 +47,10 @@ fn a_bad_pointer_is_efault_but_in_a_filter_einval() {
 
 #[test]
 #[serial]
-fn bsd_numbers_work_in_every_dialect_that_has_them() {
+fn bsd_numbers_work_in_every_dialect() {
     let wire = Wire::new();
-    let freebsd = [number::BSD_SETIF, number::BSD_GSTATS, number::BSD_GDLTLIST];
-    let netbsd = [number::BSD_SETIF_NETBSD, number::BSD_GSTATS_NETBSD, number::BSD_GDLTLIST_NETBSD];
-    for (abi, [set_if, stats, dlt_list]) in
-        [("linux", freebsd), ("freebsd", freebsd), ("netbsd", netbsd), ("netbsd7", netbsd)]
-    {
-        let device = Device::start(&["--abi", abi]);
-        let bpf = device.open();
-        assert_eq!(bpf.u32(number::BSD_SBLEN, 8192), 8192, "{abi}: in and out");
-        assert_eq!(bpf.u32(number::BSD_GBLEN, 0), 8192, "{abi}: out");
-        assert_eq!(bpf.u32(number::BSD_VERSION, 0), 1 << 16 | 1, "{abi}");
-        let ifreq = wire.ns.enter(|| bpf.ioctl(set_if, Ifreq::<144>::named("veth0"))).unwrap();
-        assert_eq!(ifreq.unwrap().name(), "veth0", "{abi}: in; the argument stays as it is");
-        assert_eq!(bpf.u32(number::BSD_IMMEDIATE, 1), 1, "{abi}");
-        assert_eq!(bpf.u32(number::BSD_GDLT, 0), 1, "{abi}");
-        bpf.ioctl_at(number::BSD_FLUSH, 0).unwrap();
-        let insns = [Insn(6, 0, 0, 20)];
-        let pointer = insns.as_ptr().expose_provenance() as u64;
-        bpf.ioctl(number::BSD_SETF, CountAndPointer { count: 1, pointer }).unwrap();
-        let mut room = [0u32; 4];
-        let pointer = room.as_mut_ptr().expose_provenance() as u64;
-        let list = bpf.ioctl(dlt_list, CountAndPointer { count: 4, pointer }).unwrap();
-        assert!(list.count >= 1, "{abi}");
-        assert_eq!(std::hint::black_box(&room)[0], 1, "{abi}: the list is written");
-        wire.send(&frame(60, 1));
-        let read = bpf.read_len(8192).unwrap();
-        assert_eq!(read[read.len() - 20..], frame(20, 1), "{abi}");
-        let counters = bpf.ioctl(stats, [0u32; 32]).unwrap();
-        assert_eq!(counters[0], 1, "{abi}");
+    for numbers in NUMBERS {
+        numbers.are_spoken(&Device::start(&["--abi", numbers.abi]), &wire);
     }
 }
 

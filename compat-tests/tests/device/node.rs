@@ -239,6 +239,14 @@ impl Client {
         });
     }
 
+    /// Stops it, and has it go on once it has stopped.
+    pub fn stop_and_continue(&self) {
+        self.signal(Signal::SIGSTOP);
+        let stat = format!("/proc/{}/stat", self.child.id());
+        until("the client stops", || std::fs::read_to_string(&stat).unwrap().contains(") T "));
+        self.signal(Signal::SIGCONT);
+    }
+
     pub fn close_stdin(&mut self) {
         self.child.stdin = None;
     }

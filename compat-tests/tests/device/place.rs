@@ -5,6 +5,7 @@ use std::process::Command;
 use bpfdev_backend_linux::netns::Namespace;
 use serial_test::serial;
 
+use crate::look::members_of_the_group_capture;
 use crate::node::{Device, Wire, client_program, frame};
 use crate::sys::{Bpf, Ifreq, frames, number};
 
@@ -66,22 +67,7 @@ fn a_descriptor_works_in_the_process_it_is_passed_to() {
 #[test]
 #[serial]
 fn a_member_of_the_group_captures_and_another_gets_eacces() {
-    let (device, wire) = (Device::start(&["--group", "4242"]), Wire::new());
-    let run = |ids: [&str; 3]| {
-        let [uid, gid, supplementary] = ids;
-        let mut command = Command::new(client_program(false));
-        wire.client_by(&mut command, &device, &["as", uid, gid, supplementary])
-    };
-    for ids in [["65534", "4242", "65534"], ["65534", "65534", "4242"]] {
-        let mut client = run(ids);
-        assert_eq!(client.line(), "opened", "{ids:?}");
-        let mut client = client.ready();
-        wire.send(&frame(60, 1));
-        assert_eq!(client.line(), "frame 40 of 60, first 01");
-    }
-    let mut client = run(["65534", "65534", "65534"]);
-    assert_eq!(client.line(), "open: errno 13 (Permission denied)");
-    assert_eq!(client.end().code(), Some(1));
+    members_of_the_group_capture(&Device::start(&["--group", "4242"]), &Wire::new());
 }
 
 #[test]

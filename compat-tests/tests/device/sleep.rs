@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serial_test::serial;
 
-use crate::node::{Device, Wire, frame, until};
+use crate::node::{Device, Wire, frame};
 use crate::sys::{frames, number};
 
 #[test]
@@ -45,10 +45,7 @@ fn a_stopped_reader_goes_on() {
     let (device, wire) = (Device::start(&[]), Wire::new());
     let mut client = wire.client(&device, &["block"]).ready();
     client.asleep();
-    client.signal(Signal::SIGSTOP);
-    let stat = format!("/proc/{}/stat", client.child.id());
-    until("it stops", || std::fs::read_to_string(&stat).unwrap().contains(") T "));
-    client.signal(Signal::SIGCONT);
+    client.stop_and_continue();
     assert!(client.line().starts_with("read -1 errno 4"), "read(2) is not restarted");
 }
 

@@ -1,7 +1,7 @@
 //! Every system's device as its clients know it.
 
 use crate::node::{Device, Wire, frame};
-use crate::sys::{Bpf, Ifreq, number};
+use crate::sys::{Bpf, CountAndPointer, Ifreq, Insn, number};
 
 /// One system as its clients know it: numbers of abi.json, layouts of its struct bpf_hdr on LP64.
 pub struct System {
@@ -137,5 +137,71 @@ pub fn see_the_same_frames_at_once(device: &Device, wire: &Wire) {
             seen.extend(system.frames(&bpf.read_len(system.bufsize as usize).unwrap()));
         }
         assert_eq!(seen, sent, "{}", system.name);
+    }
+}
+
+/// A dialect, and the BSD's numbers of BIOCSETIF, BIOCGSTATS and BIOCGDLTLIST in it.
+pub struct Numbers {
+    pub abi: &'static str,
+    set_if: u32,
+    stats: u32,
+    list: u32,
+}
+
+const FREEBSD: Numbers = Numbers {
+    abi: "freebsd",
+    set_if: number::BSD_SETIF,
+    stats: number::BSD_GSTATS,
+    list: number::BSD_GDLTLIST,
+};
+const NETBSD: Numbers = Numbers {
+    abi: "netbsd",
+    set_if: number::BSD_SETIF_NETBSD,
+    stats: number::BSD_GSTATS_NETBSD,
+    list: number::BSD_GDLTLIST_NETBSD,
+};
+
+/// Every dialect's.
+pub const NUMBERS: [Numbers; 7] = [
+    Numbers { abi: "linux", ..FREEBSD },
+    FREEBSD,
+    NETBSD,
+    Numbers { abi: "netbsd7", ..NETBSD },
+    Numbers { abi: "openbsd", list: 0xc010_427b, ..FREEBSD },
+    Numbers { abi: "dragonfly", ..FREEBSD },
+    Numbers { abi: "macos", list: 0xc00c_4279, ..FREEBSD },
+];
+
+impl Numbers {
+    /// The top-level node of `device` takes a BSD's numbers: in, out, both, void, with pointers in and out.
+    pub fn are_spoken(&self, device: &Device, wire: &Wire) {
+        let Numbers { abi, set_if, stats, list } = *self;
+        let node = device.dir.join(if abi == "macos" { "bpf0" } else { "bpf" });
+        let bpf = Bpf::open(&node);
+        assert_eq!(bpf.u32(number::BSD_SBLEN, 8192), 8192, "{abi}: in and out");
+        assert_eq!(bpf.u32(number::BSD_GBLEN, 0), 8192, "{abi}: out");
+        assert_eq!(bpf.u32(number::BSD_VERSION, 0), 1 << 16 | 1, "{abi}");
+        let ifreq = wire.ns.enter(|| bpf.ioctl(set_if, Ifreq::<144>::named("veth0"))).unwrap();
+        assert_eq!(ifreq.unwrap().name(), "veth0", "{abi}: in; the argument stays as it is");
+        assert_eq!(bpf.u32(number::BSD_IMMEDIATE, 1), 1, "{abi}");
+        assert_eq!(bpf.u32(number::BSD_GDLT, 0), 1, "{abi}");
+        bpf.ioctl_at(number::BSD_FLUSH, 0).unwrap();
+        let insns = [Insn(6, 0, 0, 20)];
+        let pointer = insns.as_ptr().expose_provenance() as u64;
+        bpf.ioctl(number::BSD_SETF, CountAndPointer { count: 1, pointer }).unwrap();
+        let mut room = [0u32; 4];
+        let pointer = room.as_mut_ptr().expose_provenance() as u64;
+        let found = if abi == "macos" {
+            // packed
+            let [low, high] = [pointer as u32, (pointer >> 32) as u32];
+            bpf.ioctl(list, [4, low, high]).unwrap()[0]
+        } else {
+            bpf.ioctl(list, CountAndPointer { count: 4, pointer }).unwrap().count
+        };
+        assert!(found >= 1 && std::hint::black_box(&room)[0] == 1, "{abi}: the list is written");
+        wire.send(&frame(60, 1));
+        let read = bpf.read_len(8192).unwrap();
+        assert_eq!(read[read.len() - 20..], frame(20, 1), "{abi}");
+        assert_eq!(bpf.ioctl(stats, [0u32; 32]).unwrap()[0], 1, "{abi}");
     }
 }
