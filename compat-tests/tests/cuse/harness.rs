@@ -39,7 +39,6 @@ pub fn chosen(all: &[Case]) -> Vec<Case> {
         cases.iter().for_each(|(name, _)| println!("{name}: test"));
         std::process::exit(0);
     }
-    println!("\nrunning {} tests", cases.len());
     cases
 }
 
@@ -49,6 +48,7 @@ fn result(word: &str, [passed, failed, ignored]: [usize; 3]) {
 
 /// Runs them.
 pub fn run(cases: &[Case]) -> ExitCode {
+    println!("\nrunning {} tests", cases.len());
     let mut failed = Vec::new();
     for (name, case) in cases {
         let begin = Instant::now();
@@ -66,6 +66,7 @@ pub fn run(cases: &[Case]) -> ExitCode {
 
 /// Says that none of them can be run, and why.
 pub fn ignore(cases: &[Case], why: &str) -> ExitCode {
+    println!("\nrunning {} tests", cases.len());
     cases.iter().for_each(|(name, _)| println!("test {name} ... ignored, {why}"));
     eprintln!("cuse: {why}: nothing of the device through CUSE has been tested");
     result("ok", [0, 0, cases.len()]);
