@@ -2,7 +2,8 @@
 
 use std::panic::catch_unwind;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
 
 /// Its name, and what it does.
 pub type Case = (&'static str, fn());
@@ -14,28 +15,28 @@ macro_rules! cases {
 }
 pub(crate) use cases;
 
-/// The arguments that name cases: flags of `cargo test`'s own harness say how to show them, which is the same here.
-pub fn names() -> Vec<String> {
-    let mut names = Vec::new();
+/// Of all cases those that the arguments want, as `cargo test`'s own harness has them: FILTER..., --exact, --skip FILTER, --list.
+/// Its other flags say how to show them, which is the same here.
+pub fn chosen(all: &[Case]) -> Vec<Case> {
+    let (mut names, mut skipped, mut exact, mut list) = (Vec::new(), Vec::new(), false, false);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
-            "--test-threads" | "--format" | "--color" | "--logfile" | "--skip" | "-Z" => {
-                arguments.next();
-            }
+            "--skip" => skipped.extend(arguments.next()),
+            "--exact" => exact = true,
+            "--list" => list = true,
+            "--test-threads" | "--format" | "--color" | "--logfile" | "-Z" => drop(arguments.next()),
             flag if flag.starts_with('-') => {}
             _ => names.push(argument),
         }
     }
-    names
-}
-
-/// Of all cases those that were asked for: all, or each with such a part in its name.
-pub fn chosen(all: &[Case]) -> Vec<Case> {
-    let names = names();
-    let asked = |case: &str| names.is_empty() || names.iter().any(|name| case.contains(name));
-    let cases: Vec<_> = all.iter().copied().filter(|(name, _)| asked(name)).collect();
-    if std::env::args().any(|argument| argument == "--list") {
+    let matches = |case: &str, name: &String| if exact { case == name } else { case.contains(name) };
+    let wanted = |case: &str| {
+        (names.is_empty() || names.iter().any(|name| matches(case, name)))
+            && !skipped.iter().any(|name| matches(case, name))
+    };
+    let cases: Vec<_> = all.iter().copied().filter(|(name, _)| wanted(name)).collect();
+    if list {
         cases.iter().for_each(|(name, _)| println!("{name}: test"));
         std::process::exit(0);
     }
@@ -46,12 +47,27 @@ fn result(word: &str, [passed, failed, ignored]: [usize; 3]) {
     println!("\ntest result: {word}. {passed} passed; {failed} failed; {ignored} ignored\n");
 }
 
+/// A case that is not over after this time never is.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Ends the process where `name` takes longer, until what it gives is dropped.
+fn watched(name: &'static str) -> Sender<()> {
+    let (over, heard) = channel();
+    std::thread::spawn(move || {
+        if heard.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            println!("test {name} ... FAILED, not over after {} s", PATIENCE.as_secs());
+            std::process::exit(101);
+        }
+    });
+    over
+}
+
 /// Runs them.
 pub fn run(cases: &[Case]) -> ExitCode {
     println!("\nrunning {} tests", cases.len());
     let mut failed = Vec::new();
     for (name, case) in cases {
-        let begin = Instant::now();
+        let (begin, _watched) = (Instant::now(), watched(name));
         let verdict = if catch_unwind(case).is_ok() { "ok" } else { "FAILED" };
         println!("test {name} ... {verdict} ({:.1} s)", begin.elapsed().as_secs_f64());
         if verdict != "ok" {

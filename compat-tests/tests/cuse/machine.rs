@@ -39,7 +39,8 @@ pub fn run(cases: &[Case]) -> ExitCode {
         machine.arg("-f").arg(file);
     }
     machine.arg("-e").arg(format!("{BUILT}={}", program.display()));
-    machine.arg(slim(&std::env::current_exe().unwrap())).args(harness::names());
+    machine.arg(slim(&std::env::current_exe().unwrap())).arg("--exact");
+    machine.args(cases.iter().map(|(name, _)| name));
     let mut child = machine.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut last = String::new();
     for line in BufReader::new(child.stderr.take().unwrap()).lines() {
