@@ -16,7 +16,7 @@ use crate::chardev::quota::{self, Quota, Quotas};
 use crate::chardev::session::{Config, End};
 use crate::chardev::status::Inquiry;
 use crate::service::privilege::PrivilegeError;
-use crate::service::seccomp::Guard;
+use crate::service::seccomp::{Guard, Role};
 use crate::{cuse, fuse};
 
 /// Where the device is mounted unless told otherwise.
@@ -85,8 +85,8 @@ impl ServeOptions {
 }
 
 impl ServeOptions {
-    /// What a session is made of, where the kernel asks for so many bytes at once at most.
-    pub(crate) fn session(&self, max_piece: usize) -> Config {
+    /// What a session is made of, where the kernel asks for so many bytes at once at most, and helpers have this role.
+    pub(crate) fn session(&self, max_piece: usize, helper: Role) -> Config {
         Config {
             network: self.network.clone(),
             clock: self.clock.clone(),
@@ -99,6 +99,7 @@ impl ServeOptions {
                 waiting: Quota::new(self.waiting),
             },
             guard: self.guard.clone(),
+            helper,
         }
     }
 }

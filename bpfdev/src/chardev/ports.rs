@@ -60,8 +60,8 @@ impl Ports {
     pub(super) fn new(config: Config, outbox: Outbox<Outcome>) -> io::Result<Ports> {
         let netns = Namespace::of_this_thread().and_then(|ns| ns.id()).map_err(io::Error::other)?;
         let enter = |guard: &Guard| {
-            let guard = guard.clone();
-            move || guard.enter(Role::Helper)
+            let (guard, role) = (guard.clone(), config.helper);
+            move || guard.enter(role)
         };
         Ok(Ports {
             pump: Pump::new()?,

@@ -69,6 +69,8 @@ pub struct Config {
     pub quotas: Quotas,
     /// What system calls threads may make.
     pub guard: Guard,
+    /// What helpers are to it.
+    pub helper: Role,
 }
 
 /// A file that was opened.

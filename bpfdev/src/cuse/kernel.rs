@@ -128,6 +128,7 @@ mod tests {
     use super::*;
     use crate::chardev::nodes::Device;
     use crate::chardev::session::FRONT;
+    use crate::service::seccomp::Role;
     use crate::serving::ServeOptions;
 
     const GETATTR: u32 = 3;
@@ -146,7 +147,7 @@ mod tests {
             let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
             let clock = Arc::new(SystemClock::new());
             let network = Arc::new(LoopbackNetwork::new(clock.clone()));
-            let config = ServeOptions::new(&LINUX, network, clock).session(MAX_PIECE);
+            let config = ServeOptions::new(&LINUX, network, clock).session(MAX_PIECE, Role::Helper);
             let files = config.quotas.files.clone();
             let mut session = Session::new(config).unwrap();
             let nodes = Nodes::with(Channel::new(ours), Device::new(&LINUX));

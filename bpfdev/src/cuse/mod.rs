@@ -23,6 +23,7 @@ use crate::chardev::running::Running;
 use crate::chardev::session::{End, Session};
 use crate::chardev::status::Inquiry;
 use crate::service::privilege::PrivilegeError;
+use crate::service::seccomp::Role;
 use crate::serving::{ServeError, ServeOptions};
 use kernel::Kernel;
 use maker::Maker;
@@ -104,7 +105,7 @@ impl Made {
     /// What was refused; nothing of it is left then.
     pub fn serve(self) -> Result<Daemon, ServeError> {
         let Made { options, nodes } = self;
-        let config = options.session(wire::MAX_PIECE);
+        let config = options.session(wire::MAX_PIECE, Role::Helper);
         let files = config.quotas.files.clone();
         let mut session = Session::new(config).map_err(failed("serve"))?;
         let inquiry = session.inquiry();

@@ -91,7 +91,7 @@ impl Mounted {
         let flags = SockFlag::SOCK_CLOEXEC;
         let (ours, fusers) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)
             .map_err(|e| failed("serve")(e.into()))?;
-        let config = options.session(max_piece());
+        let config = options.session(max_piece(), Role::Memory);
         let opens = Opens::new(config.quotas.files.clone());
         let session = Session::new(config).map_err(failed("serve"))?;
         let inquiry = session.inquiry();

@@ -18,18 +18,20 @@ pub enum Role {
     Loop,
     /// Serves the directory.
     Names,
-    /// Reaches into callers, and attaches taps.
+    /// Looks at callers, and attaches taps.
     Helper,
+    /// The same, and reaches into callers' memory.
+    Memory,
     /// Makes nodes of /dev/cuse.
     Nodes,
 }
 
 impl Role {
-    const ALL: [Role; 4] = [Role::Loop, Role::Names, Role::Helper, Role::Nodes];
+    const ALL: [Role; 5] = [Role::Loop, Role::Names, Role::Helper, Role::Memory, Role::Nodes];
 
     /// It has files to open.
     fn opens_files(self) -> bool {
-        matches!(self, Role::Helper | Role::Nodes)
+        matches!(self, Role::Helper | Role::Memory | Role::Nodes)
     }
 }
 
@@ -93,13 +95,14 @@ fn no_files() -> io::Result<BpfProgram> {
 }
 
 fn program(role: Role, mode: Mode, refusal: SeccompAction) -> io::Result<BpfProgram> {
-    let extra = match role {
-        Role::Loop => syscalls::LOOP,
-        Role::Names => syscalls::NAMES,
-        Role::Helper => syscalls::HELPER,
-        Role::Nodes => syscalls::NODES,
+    let extra: &[&[_]] = match role {
+        Role::Loop => &[syscalls::LOOP],
+        Role::Names => &[syscalls::NAMES],
+        Role::Helper => &[syscalls::HELPER],
+        Role::Memory => &[syscalls::HELPER, syscalls::MEMORY],
+        Role::Nodes => &[syscalls::NODES],
     };
-    let calls = syscalls::COMMON.iter().chain(extra);
+    let calls = syscalls::COMMON.iter().chain(extra.iter().copied().flatten());
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = calls.map(|&call| (call, Vec::new())).collect();
     if !role.opens_files() && mode == Mode::Kill {
         rules.insert(libc::SYS_openat, Vec::new()); // see no_files()
@@ -129,7 +132,7 @@ fn conditional(role: Role) -> io::Result<Vec<(i64, SeccompRule)>> {
         rule(libc::SYS_socket, 0, Cmp::Eq, value(libc::AF_PACKET))?,
     ];
     match role {
-        Role::Helper => {
+        Role::Helper | Role::Memory => {
             // For reading only: /proc.
             let writing = value(libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC);
             rules.push(rule(libc::SYS_openat, 2, Cmp::MaskedEq(writing), 0)?);
@@ -152,6 +155,8 @@ fn conditional(role: Role) -> io::Result<Vec<(i64, SeccompRule)>> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+
     use super::*;
 
     /// What `work` comes to on a thread of this role.
@@ -188,6 +193,15 @@ mod tests {
         let read = || std::fs::read_to_string("/proc/self/comm");
         assert!(guarded(Role::Helper, read).is_ok());
         assert!(refused(guarded(Role::Loop, read)) && refused(guarded(Role::Names, read)));
+        for (role, allowed) in [(Role::Memory, true), (Role::Helper, false), (Role::Loop, false)] {
+            let memory = guarded(role, || {
+                let (from, mut to) = (7u64, [0; 8]);
+                let remote = RemoteIoVec { base: (&raw const from).expose_provenance(), len: 8 };
+                let own = nix::unistd::Pid::this();
+                process_vm_readv(own, &mut [io::IoSliceMut::new(&mut to)], &[remote])
+            });
+            assert_eq!(memory, if allowed { Ok(8) } else { Err(nix::errno::Errno::EPERM) }, "{role:?}");
+        }
         guarded(Role::Loop, || std::thread::spawn(|| ()).join().unwrap());
         let off = Guard::new(Mode::Off).unwrap();
         assert!(off.enter(Role::Loop).is_ok() && read().is_ok());

@@ -65,10 +65,8 @@ pub const LOOP: &[c_long] = &[
     libc::SYS_epoll_wait,
 ];
 
-/// What helpers do beside that: they reach into callers, and attach taps.
+/// What helpers do beside [`COMMON`]: they look at callers, and attach taps.
 pub const HELPER: &[c_long] = &[
-    libc::SYS_process_vm_readv,
-    libc::SYS_process_vm_writev,
     libc::SYS_pidfd_open,
     libc::SYS_pidfd_send_signal,
     libc::SYS_setns,
@@ -88,6 +86,9 @@ pub const HELPER: &[c_long] = &[
     #[cfg(target_arch = "x86_64")]
     libc::SYS_readlink,
 ];
+
+/// And where the kernel does not copy all of an argument: they reach into callers' memory.
+pub const MEMORY: &[c_long] = &[libc::SYS_process_vm_readv, libc::SYS_process_vm_writev];
 
 /// What the thread of the directory does beside [`COMMON`].
 pub const NAMES: &[c_long] = &[];
