@@ -94,9 +94,9 @@ impl ServeOptions {
             max_piece,
             page: page_size(),
             quotas: Quotas {
-                files: Quota::new(self.files),
-                memory: Quota::new(self.memory),
-                waiting: Quota::new(self.waiting),
+                files: Quota::new(quota::FILES, self.files),
+                memory: Quota::new(quota::MEMORY, self.memory),
+                waiting: Quota::new(quota::WAITING, self.waiting),
             },
             guard: self.guard.clone(),
             helper,

@@ -5,7 +5,6 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use bpfdev_backend_linux::netns::Namespace;
 use bpfdev_core::abi::CallerMemory;
@@ -14,32 +13,7 @@ use bpfdev_core::errno::Errno;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
 use nix::unistd::Pid;
 
-/// A message that is not repeated within a minute, whoever provokes it.
-#[derive(Debug)]
-pub struct Seldom(Mutex<Option<Instant>>);
-
-impl Seldom {
-    /// One that has not been said.
-    pub const fn new() -> Seldom {
-        Seldom(Mutex::new(None))
-    }
-
-    /// Whether it may be said now; then it counts as said.
-    pub fn may_say(&self) -> bool {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let may = last.is_none_or(|at| at.elapsed() >= Duration::from_secs(60));
-        if may {
-            *last = Some(Instant::now());
-        }
-        may
-    }
-}
-
-impl Default for Seldom {
-    fn default() -> Seldom {
-        Seldom::new()
-    }
-}
+use super::seldom::Seldom;
 
 /// The memory of a thread that sleeps in a request. An access lasts as long as that thread's page fault.
 #[derive(Debug)]

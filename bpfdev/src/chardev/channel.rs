@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bpfdev_core::errno::Errno;
 
-use super::caller::Seldom;
+use super::seldom::Seldom;
 use super::wire::{self, Header, Part, opcode};
 
 /// Requests taken in one turn, before taps and timers have theirs.

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use nix::sys::eventfd::EventFd;
 
-use super::caller::Seldom;
 use super::channel::RequestId;
+use super::seldom::Seldom;
 
 /// A thread that had nothing to do for so long ends, but for the last that waits.
 const IDLE: Duration = Duration::from_secs(5);
@@ -165,9 +165,21 @@ impl<T: Send + 'static> Helpers<T> {
         lost: T,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<(), Refused> {
+        static SAID: Seldom = Seldom::new();
         let mut state = self.0.lock();
         if state.queue.iter().filter(|job| job.uid == uid).count() >= self.0.limits.queued_per_uid {
             state.refused += 1;
+            let refused = state.refused;
+            drop(state);
+            if SAID.may_say() {
+                tracing::warn!(
+                    uid,
+                    refused,
+                    pool = self.0.name,
+                    "too many of this user's requests wait for a helper, the next fails with EBUSY: his memory or \
+                     interfaces take their time; --max-queued-per-user sets the limit, --helpers-per-user how many run"
+                );
+            }
             return Err(Refused);
         }
         state.queue.push_back(Job { id, uid, work: Box::new(work), lost });

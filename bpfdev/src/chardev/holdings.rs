@@ -75,12 +75,12 @@ impl Holdings {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::quota::Limits;
+    use super::super::quota::{Limits, MEMORY};
     use super::*;
 
     #[test]
     fn a_ring_counts_until_its_tap_is_closed() {
-        let quota = Quota::new(Limits { all: 1000, per_uid: 1000 });
+        let quota = Quota::new(MEMORY, Limits { all: 1000, per_uid: 1000 });
         let mut file = Holdings::default();
         file.ask(&quota, 1, 500, 100).unwrap();
         assert_eq!(quota.usage().used, 700, "before it is attached");

@@ -18,6 +18,7 @@ mod request;
 mod rest;
 pub mod running;
 pub mod schedule;
+mod seldom;
 pub mod session;
 pub mod signal;
 pub mod status;

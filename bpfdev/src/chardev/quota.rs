@@ -5,6 +5,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::seldom::Seldom;
+
 /// A user's or all users' limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -25,9 +27,22 @@ struct State {
     refused: u64,
 }
 
+/// What there is so much of, for the log.
+#[derive(Clone, Copy, Debug)]
+pub struct Thing {
+    /// In the plural.
+    pub name: &'static str,
+    /// The option of `bpfdev serve` that sets its limit in all; with `-per-user` it sets a user's.
+    pub option: &'static str,
+    /// What a request for more of it fails with.
+    pub errno: &'static str,
+}
+
 /// Something there is so much of.
 #[derive(Debug)]
 pub struct Quota {
+    thing: Thing,
+    said: Seldom,
     limits: Limits,
     state: Mutex<State>,
 }
@@ -47,8 +62,8 @@ pub struct Usage {
 
 impl Quota {
     /// Nothing is taken.
-    pub fn new(limits: Limits) -> Arc<Quota> {
-        Arc::new(Quota { limits, state: Mutex::default() })
+    pub fn new(thing: Thing, limits: Limits) -> Arc<Quota> {
+        Arc::new(Quota { thing, said: Seldom::new(), limits, state: Mutex::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -65,11 +80,27 @@ impl Quota {
         let all = state.used.saturating_add(amount);
         if all > self.limits.all || (uid != 0 && own > self.limits.per_uid) {
             state.refused += 1;
+            let refused = state.refused;
+            drop(state);
+            self.say(uid, all > self.limits.all, refused);
             return Err(Full);
         }
         state.used = all;
         state.by_uid.insert(uid, own);
         Ok(Part { of: self.clone(), uid, amount })
+    }
+
+    fn say(&self, uid: u32, in_all: bool, refused: u64) {
+        let Thing { name, option, errno } = self.thing;
+        if self.said.may_say() {
+            let (whose, suffix) = if in_all { ("all users'", "") } else { ("this user's", "-per-user") };
+            tracing::warn!(
+                uid,
+                refused,
+                "{whose} limit on {name} is reached, the request fails with {errno}; \
+                 bpfdev stat shows who has them, {option}{suffix} sets it"
+            );
+        }
     }
 
     /// How it stands now.
@@ -121,6 +152,14 @@ impl Drop for Part {
     }
 }
 
+/// Open files.
+pub const FILES: Thing = Thing { name: "open files", option: "--max-open", errno: "EMFILE" };
+/// Memory.
+pub const MEMORY: Thing =
+    Thing { name: "bytes of buffers and rings", option: "--max-memory", errno: "ENOBUFS" };
+/// Requests.
+pub const WAITING: Thing = Thing { name: "waiting requests", option: "--max-waiting", errno: "EBUSY" };
+
 /// The limits that every file of a device counts in, whatever its transport.
 #[derive(Clone, Debug)]
 pub struct Quotas {
@@ -139,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_user_has_his_share_root_all_and_both_count() {
-        let quota = Quota::new(Limits { all: 10, per_uid: 4 });
+        let quota = Quota::new(FILES, Limits { all: 10, per_uid: 4 });
         let mut parts = vec![quota.take(1000, 3).unwrap(), quota.take(1000, 1).unwrap()];
         assert_eq!(quota.take(1000, 1).err(), Some(Full), "his share is used up");
         parts.push(quota.take(0, 5).unwrap());

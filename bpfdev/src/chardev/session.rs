@@ -14,7 +14,6 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::argument::{self, Fetch, Reach};
-use super::caller::Seldom;
 use super::channel::{Asker, Channel, RequestId};
 use super::file::{File, Share};
 use super::helper::{Limits, Outbox};
@@ -23,6 +22,7 @@ use super::process::Process;
 use super::pump::Pump;
 use super::quota::Quotas;
 use super::request::{Found, Ioctl, Req};
+use super::seldom::Seldom;
 use super::signal::Owner;
 use super::status::{Asked, Inquiry, SessionStatus};
 use super::wire::{self, Header, IOCTL_32BIT, IOCTL_DIR, IoctlIn, PollIn, ReadIn, WriteIn, opcode};

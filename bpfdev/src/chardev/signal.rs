@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use bpfdev_core::errno::Errno;
 
-use super::caller::Seldom;
 use super::process::{Home, Process, Setter};
 use super::schedule::{self, Asking, Due};
+use super::seldom::Seldom;
 use crate::sys;
 
 /// Sending takes at most this part of a processor's time for one file: then it rests so many times as long as it took.

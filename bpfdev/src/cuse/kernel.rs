@@ -220,7 +220,8 @@ mod tests {
     #[test]
     fn files_are_as_many_as_their_limit() {
         let mut fake = Fake::new();
-        fake.kernel.files = Quota::new(crate::chardev::quota::Limits { all: 2, per_uid: 1 });
+        fake.kernel.files =
+            Quota::new(crate::chardev::quota::FILES, crate::chardev::quota::Limits { all: 2, per_uid: 1 });
         let open = |unique| message(opcode::OPEN, unique, &[0; 8]);
         let errors: Vec<_> =
             (0..3).flat_map(|unique| fake.say(&open(unique))).map(|(error, ..)| error).collect();

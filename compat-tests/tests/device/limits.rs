@@ -30,6 +30,9 @@ fn a_user_has_his_share_of_files() {
     assert_eq!((files.used, files.all, files.per_user, files.refused), (6, 6, 3, 2));
     let users: Vec<_> = files.users.iter().map(|user| (user.uid, user.used)).collect();
     assert_eq!(users, [(0, 1), (USER, 3), (USER + 1, 2)]);
+    let said = "EMFILE; bpfdev stat shows who has them, --max-open-per-user sets it";
+    assert_eq!(device.log().matches(said).count(), 1, "{}", device.log());
+    assert!(!device.log().contains("all users'"), "a second line of it would be too soon: {}", device.log());
     theirs.pop();
     until("what is closed may be opened again", || as_user(USER, || open().is_ok()));
     drop((others, ours));
