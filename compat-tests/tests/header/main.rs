@@ -7,6 +7,7 @@
 mod assertions;
 mod decided;
 mod dialect;
+mod pkg_config;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,7 +18,6 @@ use dialect::{ALL, Dialect, LINUX, Model};
 
 const INCLUDE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../bpfdev/include");
 const BODY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/c/header_use.h");
-const PC_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../bpfdev/dist/bpfdev.pc.in");
 const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
 /// What both of our `#error` lines say.
 const REFUSAL: &str = "include them in separate source files";
@@ -387,46 +387,4 @@ fn link_types_agree_with_libpcap() {
     );
     write(&file, &text);
     accepts("gcc", "gcc", &["-std=gnu11"], &[file]);
-}
-
-#[test]
-fn pkg_config_finds_the_installed_headers() {
-    let prefix = scratch("pc");
-    let mut cp = Command::new("cp");
-    let copied = run(cp.arg("-r").arg(INCLUDE).arg(prefix.join("include")), "coreutils");
-    assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
-    fs::rename(prefix.join("include"), prefix.join("installed")).expect("rename");
-    fs::create_dir(prefix.join("include")).expect("directory");
-    fs::rename(prefix.join("installed"), prefix.join("include/bpfdev")).expect("rename");
-    let template = fs::read_to_string(PC_IN).expect("bpfdev.pc.in");
-    let filled = template
-        .replace("@PREFIX@", &prefix.to_string_lossy())
-        .replace("@VERSION@", env!("CARGO_PKG_VERSION"));
-    write(&prefix.join("bpfdev.pc"), &filled);
-
-    let ask = |what: &str| {
-        let mut command = Command::new("pkg-config");
-        command.args([what, "bpfdev"]).env("PKG_CONFIG_PATH", &prefix);
-        let output = run(&mut command, "pkgconf");
-        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
-    };
-    assert_eq!(ask("--modversion"), env!("CARGO_PKG_VERSION"));
-    let cflags = ask("--cflags");
-    assert_eq!(cflags, format!("-I{}/include/bpfdev", prefix.display()));
-
-    // With these flags alone; and through C_INCLUDE_PATH, for a Makefile that ignores CPPFLAGS.
-    let file = prefix.join("client.c");
-    write(&file, &format!("#include <net/bpf.h>\n#include \"{BODY}\"\n"));
-    let mut command = Command::new("cc");
-    let output = run(command.args(WARNINGS).args(["-fsyntax-only", &cflags]).arg(&file), "gcc");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let system = Command::new("cc")
-        .args(WARNINGS)
-        .arg("-fsyntax-only")
-        .arg(&file)
-        .env("C_INCLUDE_PATH", prefix.join("include/bpfdev"))
-        .output()
-        .expect("cc ran a moment ago");
-    assert!(system.status.success(), "{}", String::from_utf8_lossy(&system.stderr));
 }
