@@ -3,7 +3,7 @@
 //! [`Daemon::start`] makes the nodes and serves until it is stopped or dropped, the character plane ([`crate::chardev`]) and
 //! what is left beside it on one thread. The namespace is /dev itself, so there is no other plane; callers' memory is
 //! reached by the kernel (RETRY). Nodes are made before there is a client; those that come later (macOS) by a thread of
-//! their own ([`maker`]), since the loop may open no file.
+//! their own (maker.rs), since the loop may open no file.
 
 mod kernel;
 mod maker;

@@ -72,6 +72,7 @@ fn main() -> std::process::ExitCode {
             ends_with_packets_for_poll_select_and_epoll,
             in_a_level_triggered_epoll_is_woken_again_and_again,
             not_at_all_without_a_packet_when_nonblocking,
+            goes_on_and_its_owner_is_signalled,
             is_told_of_the_readable_bytes_exactly;
         read: of_512_kib_is_one_hold_buffer,
             that_fills_the_first_piece_exactly_ends_there,
@@ -102,9 +103,11 @@ fn cuse_at(dir: &std::path::Path, arguments: &[&str]) -> node::Device {
     node::Device::start_at(dir, &[&["--front", "cuse"], arguments].concat())
 }
 
+/// Its name is none that the package's udev rule knows.
 #[cfg(target_os = "linux")]
 fn fresh_dir() -> std::path::PathBuf {
-    std::path::Path::new("/dev").join(node::Device::fresh_dir().file_name().unwrap())
+    let dir = node::Device::fresh_dir();
+    std::path::Path::new("/dev").join(format!("test-{}", dir.file_name().unwrap().display()))
 }
 
 #[cfg(target_os = "linux")]

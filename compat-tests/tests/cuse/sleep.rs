@@ -9,7 +9,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::signal::Signal;
 
 use crate::node::{Wire, frame, until};
-use crate::sys::{frames, number};
+use crate::sys::{catch, caught, frames, number};
 use crate::{cuse, errno};
 
 /// A client says that it is ready before it reads.
@@ -134,4 +134,27 @@ pub fn is_told_of_the_readable_bytes_exactly() {
     }
     assert_eq!(bpf.read().unwrap().len(), 9 * 88 + 86);
     assert_eq!(bpf.u32(LINUX, 9), 0);
+}
+
+pub fn goes_on_and_its_owner_is_signalled() {
+    // sys/filio.h
+    const FIOASYNC: u32 = 0x8004_667d;
+    const FIOSETOWN: u32 = 0x8004_667c;
+    const LINUX_FIOASYNC: u32 = 0x5452;
+    let (device, wire) = (cuse(&[]), Wire::new());
+    let bpf = wire.bound(&device);
+    catch(Signal::SIGIO);
+    assert_eq!(errno(bpf.ioctl(LINUX_FIOASYNC, 1u32)), Some(libc::ENOTTY), "the VFS's answer");
+    bpf.u32(FIOSETOWN, std::process::id());
+    bpf.u32(FIOASYNC, 1);
+    for n in 1..=3u8 {
+        wire.send(&frame(60, n));
+        until("SIGIO comes, though nobody reads or polls", || caught(Signal::SIGIO) >= n.into());
+    }
+    bpf.u32(FIOASYNC, 0);
+    let before = caught(Signal::SIGIO);
+    wire.send(&frame(60, 4));
+    assert_eq!(frames(&bpf.read().unwrap()).len(), 4);
+    std::thread::sleep(A_MOMENT);
+    assert_eq!(caught(Signal::SIGIO), before);
 }
