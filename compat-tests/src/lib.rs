@@ -10,6 +10,8 @@ pub mod conformance;
 pub mod fuzz;
 pub mod oracle;
 #[cfg(target_os = "linux")]
+pub mod place;
+#[cfg(target_os = "linux")]
 pub mod soak;
 mod sys;
 pub mod user;

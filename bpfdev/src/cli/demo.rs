@@ -151,7 +151,7 @@ impl Backend {
 fn over_device() -> anyhow::Result<String> {
     let sandbox = Sandbox::enter(Network::Own)?;
     say!("sandbox: {}", sandbox.describe());
-    let served = ["--mount", MOUNT, "--link", "/dev"].map(OsString::from);
+    let served = ["--front", "fuse", "--mount", MOUNT, "--link", "/dev"].map(OsString::from);
     let mut daemon = Daemon::start(served)?;
     let file = DeviceFile::open_any(&LINUX, Access::ReadWrite)?;
     let path = file.path().display().to_string();

@@ -27,6 +27,8 @@ use std::process::ExitCode;
 
 use bpfdev_core::abi::{self, Abi};
 
+#[cfg(target_os = "linux")]
+use crate::place::Front;
 use file::Recording;
 pub use play::Tally;
 
@@ -57,6 +59,10 @@ pub struct OracleArgs {
     /// Where the device runs filters: auto, ebpf, cbpf or process
     #[arg(long, value_parser = ["auto", "ebpf", "cbpf", "process"])]
     plan: Option<String>,
+    /// How the device is served [default: fuse]
+    #[cfg(target_os = "linux")]
+    #[arg(long, value_enum)]
+    front: Option<Front>,
 }
 
 impl OracleArgs {
@@ -76,6 +82,10 @@ pub fn run(args: &OracleArgs) -> anyhow::Result<ExitCode> {
     if args.plan.is_some() && args.on == On::Emulated {
         return Err(crate::cli::UsageError("--plan goes with --on device".into()).into());
     }
+    #[cfg(target_os = "linux")]
+    if args.front.is_some() && args.on == On::Emulated {
+        return Err(crate::cli::UsageError("--front goes with --on device".into()).into());
+    }
     let mut recordings: Vec<Recording> = Vec::new();
     for path in &args.paths {
         recordings.extend(file::load(path)?);
@@ -86,7 +96,9 @@ pub fn run(args: &OracleArgs) -> anyhow::Result<ExitCode> {
         On::Device => anyhow::bail!("a device is served on Linux; `run` and `record` ask this system's own"),
         #[cfg(target_os = "linux")]
         On::Device => {
-            device::play(&recordings, args.abi(), args.plan.as_deref(), &mut |line| println!("{line}"))?
+            let front = args.front.unwrap_or(Front::Fuse);
+            let say = &mut |line| println!("{line}");
+            device::play(&recordings, args.abi(), front, args.plan.as_deref(), say)?
         }
     };
     println!("{tally}");

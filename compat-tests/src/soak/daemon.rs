@@ -47,7 +47,15 @@ impl Daemon {
         fcntl(&ready, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).context("a pipe to the daemon")?;
         let mut command = Command::new("/proc/self/exe");
         command.args(["launch", "--die-with", &std::process::id().to_string(), "--", "/proc/self/exe"]);
-        command.args(["serve", "--no-link", "--ready-fd", &theirs.as_raw_fd().to_string(), "--mount"]);
+        command.args([
+            "serve",
+            "--front",
+            "fuse",
+            "--no-link",
+            "--ready-fd",
+            &theirs.as_raw_fd().to_string(),
+            "--mount",
+        ]);
         let log = fs::OpenOptions::new().create(true).append(true).open(log).context("the daemon's log")?;
         // a process group of its own: Ctrl-C is for the soak, which ends the daemon last
         command.arg(dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0);

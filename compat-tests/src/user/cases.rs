@@ -15,6 +15,8 @@ use crate::oracle::device;
 use crate::oracle::file::{CaseFile, Origin, Recording, SCHEMA, files};
 use crate::oracle::pair::Pair;
 use crate::oracle::play::{InProcess, Stage, play as play_one};
+#[cfg(target_os = "linux")]
+use crate::place::Front;
 
 /// One case.
 #[derive(Debug)]
@@ -158,7 +160,9 @@ pub fn on_stage<T: Send>(
         #[cfg(target_os = "linux")]
         ("packet-socket", _) => device::on_wire(abi, None, act).map(Ok),
         #[cfg(target_os = "linux")]
-        ("device", _) => device::with_device(abi, Vec::new(), act).map(Ok),
+        ("device", _) => device::with_device(abi, Front::Fuse, None, act).map(Ok),
+        #[cfg(target_os = "linux")]
+        ("cuse", _) => device::with_device(abi, Front::Cuse, None, act).map(Ok),
         ("native", Some((observe, inject))) => Ok(Ok(act(&mut Pair::new(dev(), abi, observe, inject)?))),
         ("native", None) => Ok(Err(NO_ENDS.into())),
         _ => Ok(Err(format!("this program has no {kind} for nodes as those of {DEV}"))),

@@ -73,6 +73,9 @@ pub fn play(command: &str, target: &TargetInfo, timeout: Duration, ends: &Ends) 
             Pair::new(dev(), abi, observe, inject).and_then(|mut pair| run(command, abi, timeout, &mut pair))
         }
         ("native", _, None) => return skipped(NO_ENDS),
+        ("cuse", ..) => {
+            return skipped("a program opens /dev/bpf, which through CUSE is everybody's on this machine");
+        }
         _ => return skipped("a program opens a node: this target has none"),
     };
     played.unwrap_or_else(|error| failed("preparing the target", "a device and a wire", format!("{error:#}")))
@@ -326,6 +329,7 @@ mod linux {
             let mut wire = Wire::new(Arc::clone(&namespace)).context("the veth pair")?;
             let index = wire.link(OBSERVED).map_err(troubled)?.index;
             let options = ["--mount", sandbox::MOUNT, "--link", super::super::DEV, "--abi", abi.name];
+            let options = ["--front", "fuse"].into_iter().chain(options);
             let mut daemon = Daemon::start(options.map(OsString::from))?;
             let outcome = act(&mut Veth { wire, index });
             if let Some(status) = daemon.ended()? {

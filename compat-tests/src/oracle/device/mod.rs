@@ -4,7 +4,6 @@
 mod sockets;
 mod stack;
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -21,41 +20,41 @@ use super::nodes::Files;
 use super::play::{Stage, Tally, all};
 use super::real::{Descriptors, RealTime, Surroundings};
 use super::script::Needs;
+use crate::place::{Front, Place};
 use crate::wire::{LOOPBACK, Wire};
 use sockets::Sockets;
 
-/// Plays recordings on a device of the dialect `abi`; `plan` is where it runs filters.
+/// Plays recordings on a device of the dialect `abi`, served by `front`; `plan` is where it runs filters.
 ///
 /// # Errors
 /// Without root, or when the device cannot be served or the veth pair not be made.
 pub fn play(
     recordings: &[Recording],
     abi: &'static Abi,
+    front: Front,
     plan: Option<&str>,
     say: &mut (dyn FnMut(String) + Send),
 ) -> anyhow::Result<Tally> {
-    let plan = plan.map(|plan| ["--plan".into(), plan.into()]);
-    with_device(abi, plan.into_iter().flatten().collect(), &mut |stage| all(recordings, stage, say))
+    with_device(abi, front, plan, &mut |stage| all(recordings, stage, say))
 }
 
-/// Calls `act` with a stage on a device of its own, served with these `options`.
+/// Calls `act` with a stage on a device of its own, served by `front`; `plan` is where it runs filters.
 ///
 /// # Errors
 /// Without root, or when the device cannot be served or the veth pair not be made; the device ended meanwhile.
 pub fn with_device<T: Send>(
     abi: &'static Abi,
-    options: Vec<OsString>,
+    front: Front,
+    plan: Option<&str>,
     act: &mut (dyn FnMut(&mut dyn Stage) -> T + Send),
 ) -> anyhow::Result<T> {
     if !nix::unistd::geteuid().is_root() {
         anyhow::bail!("a device needs root: it mounts, and makes a network namespace");
     }
-    let mount = std::env::temp_dir().join(format!("bpfdev-oracle-{}-{}", std::process::id(), abi.name));
-    let mut arguments: Vec<OsString> = ["--no-link", "--abi", abi.name, "--mount"].map(OsString::from).into();
-    arguments.push(mount.clone().into());
-    arguments.extend(options);
-    let mut daemon = Daemon::start(arguments)?;
-    let result = on_wire(abi, Some(mount), act)?;
+    let place = Place::new(front, &format!("oracle-{}", abi.name));
+    let plan = plan.into_iter().flat_map(|plan| ["--plan".into(), plan.into()]);
+    let mut daemon = Daemon::start(place.arguments(abi).into_iter().chain(plan))?;
+    let result = on_wire(abi, Some(place.dir().to_owned()), act)?;
     if let Some(status) = daemon.ended()? {
         anyhow::bail!("the daemon ended while recordings were played ({status})");
     }
