@@ -2,7 +2,7 @@
 //!
 //! Offloads are as a veth has them: checksums are left open, and a TCP segment has up to 64 KiB.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
@@ -12,14 +12,17 @@ use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use bpfdev::cli::daemon::Daemon;
 use bpfdev_backend_linux::netns::Namespace;
 use bpfdev_backend_linux::rtnl::Rtnl;
 
 use nix::errno::Errno;
+use nix::unistd::Pid;
 
 use super::cache::Built;
 use super::process::Running;
 use super::traffic::VLAN;
+use crate::place::Front;
 
 /// How long the device may take to be there, and to go.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -43,6 +46,7 @@ pub struct Host {
     pub vlan_ipv4: Ipv4Addr,
     scratch: PathBuf,
     holder: Holder,
+    front: Front,
 }
 
 /// The two hosts, and what was built.
@@ -57,16 +61,16 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Makes both hosts.
+    /// Makes both hosts; devices are served by `front`.
     ///
     /// # Errors
     /// Without root, or where the kernel has no veth or VLAN interfaces.
-    pub fn new(built: Built) -> anyhow::Result<Stage> {
+    pub fn new(built: Built, front: Front) -> anyhow::Result<Stage> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
         let scratch = std::env::temp_dir().join(format!("bpfdev-clients-{}-{since}", std::process::id()));
         // others may look: some clients drop their privileges
         fs::DirBuilder::new().mode(0o755).create(&scratch).with_context(|| scratch.display().to_string())?;
-        let hosts = pair(&scratch).context("making two hosts (this needs root)");
+        let hosts = pair(&scratch, front).context("making two hosts (this needs root)");
         let [here, there] = hosts.inspect_err(|_| sweep(&scratch))?;
         Ok(Stage { here, there, built, scratch })
     }
@@ -97,7 +101,7 @@ fn sweep(dir: &Path) {
     }
 }
 
-fn pair(scratch: &Path) -> anyhow::Result<[Host; 2]> {
+fn pair(scratch: &Path, front: Front) -> anyhow::Result<[Host; 2]> {
     let host = |number: u8, interface| -> anyhow::Result<Host> {
         let namespace = Namespace::new()?;
         let holder = Holder::start(&namespace, Command::new("sh").args(["-c", HOLD]))?;
@@ -112,6 +116,7 @@ fn pair(scratch: &Path) -> anyhow::Result<[Host; 2]> {
             vlan_ipv4: Ipv4Addr::new(198, 51, 100, number),
             scratch: scratch.to_owned(),
             holder,
+            front,
         })
     };
     let [mut here, mut there] = [host(1, "c0")?, host(2, "c1")?];
@@ -134,12 +139,14 @@ fn pair(scratch: &Path) -> anyhow::Result<[Host; 2]> {
 impl Host {
     fn set_up(&self, rtnl: &mut Rtnl) -> anyhow::Result<()> {
         rtnl.set_mac(self.interface, self.mac)?;
-        rtnl.set_no_link_local(self.interface)?;
+        // a VLAN's interface comes up with the one it is on
+        for interface in std::iter::once(self.interface).chain(self.vlan) {
+            rtnl.set_no_link_local(interface)?;
+        }
         rtnl.set_up(self.interface)?;
         rtnl.add_address(self.interface, self.ipv4.into(), 24)?;
         rtnl.add_address(self.interface, self.ipv6.into(), 64)?;
         if let Some(vlan) = self.vlan {
-            rtnl.set_no_link_local(vlan)?;
             rtnl.set_up(vlan)?;
             rtnl.add_address(vlan, self.vlan_ipv4.into(), 24)?;
         }
@@ -152,33 +159,54 @@ impl Host {
         self.holder.command(&["--net"], &self.scratch, program)
     }
 
-    /// Serves a device of this dialect, with these further options of `bpfdev wrap`, in a private /dev.
+    /// Serves a device of this dialect, with these further options of `bpfdev wrap`, in a private /dev; through CUSE as the
+    /// machine's own, so one at a time. To be called by the main thread.
     ///
     /// # Errors
     /// It cannot be served; with what the daemon said.
     pub fn device(&self, abi: &str, options: &[&str]) -> anyhow::Result<Device> {
+        let serving = match self.front {
+            Front::Fuse => Serving::Wrapped(self.wrapped(abi, options)?),
+            Front::Cuse => {
+                let arguments = ["--front", "cuse", "--no-control", "--abi", abi];
+                let arguments = arguments.iter().chain(options).map(OsString::from);
+                let daemon = Daemon::start(arguments).with_context(|| format!("a device {abi}"))?;
+                Serving::Beside { host: self.holder.pid(), _daemon: daemon }
+            }
+        };
+        Ok(Device { serving, scratch: self.scratch.clone() })
+    }
+
+    fn wrapped(&self, abi: &str, options: &[&str]) -> anyhow::Result<Holder> {
         let mut wrap = Command::new(std::env::current_exe()?);
         wrap.args(["wrap", "--abi", abi]).args(options).args(["--", "sh", "-c", HOLD]);
-        let holder = Holder::start(&self.namespace, &mut wrap);
-        Ok(Device {
-            holder: holder.with_context(|| format!("a device {abi}"))?,
-            scratch: self.scratch.clone(),
-        })
+        Holder::start(&self.namespace, &mut wrap).with_context(|| format!("a device {abi}"))
     }
 }
 
 /// The device of one host. Dropping it ends the daemon.
 #[derive(Debug)]
 pub struct Device {
-    holder: Holder,
+    serving: Serving,
     scratch: PathBuf,
+}
+
+#[derive(Debug)]
+enum Serving {
+    /// In a private /dev, with the host's network.
+    Wrapped(Holder),
+    /// In the machine's /dev, for programs in the network of the host that this process holds.
+    Beside { host: Pid, _daemon: Daemon },
 }
 
 impl Device {
     /// A program with this device in its /dev, in the host's network and the scratch directory. nsenter(1) and env(1) exec
     /// it: the child is the program.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        self.holder.command(&["--net", "--mount"], &self.scratch, program)
+        match &self.serving {
+            Serving::Wrapped(holder) => holder.command(&["--net", "--mount"], &self.scratch, program),
+            Serving::Beside { host, .. } => in_namespaces(*host, &["--net"], &self.scratch, program),
+        }
     }
 }
 
@@ -196,13 +224,21 @@ impl Holder {
         Ok(Holder(Some(running)))
     }
 
-    fn command(&self, of: &[&str], dir: &Path, program: impl AsRef<OsStr>) -> Command {
-        let pid = self.0.as_ref().map_or(0, |running| running.pid().as_raw());
-        let mut command = Command::new("nsenter");
-        command.arg("--target").arg(pid.to_string()).args(of);
-        command.args(["--", "env", "-C"]).arg(dir).arg(program);
-        command
+    fn pid(&self) -> Pid {
+        self.0.as_ref().map_or(Pid::from_raw(0), Running::pid)
     }
+
+    fn command(&self, of: &[&str], dir: &Path, program: impl AsRef<OsStr>) -> Command {
+        in_namespaces(self.pid(), of, dir, program)
+    }
+}
+
+/// A program in these namespaces of a process, and in the directory.
+fn in_namespaces(pid: Pid, of: &[&str], dir: &Path, program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("nsenter");
+    command.arg("--target").arg(pid.to_string()).args(of);
+    command.args(["--", "env", "-C"]).arg(dir).arg(program);
+    command
 }
 
 impl Drop for Holder {

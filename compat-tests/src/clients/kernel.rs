@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn what_passes_is_counted() {
-        let stage = Stage::new(Built::default()).unwrap();
+        let stage = Stage::new(Built::default(), crate::place::Front::Fuse).unwrap();
         let (packets_before, echos_before) =
             (packets(&stage.here).unwrap(), snmp(&stage.there, "Icmp", "InEchos").unwrap());
         traffic::ping(&stage.here, stage.there.ipv4.into(), 3).unwrap();

@@ -258,6 +258,6 @@ mod tests {
 
     #[test]
     fn everything_arrives() {
-        mixed(&Stage::new(Built::default()).unwrap()).unwrap();
+        mixed(&Stage::new(Built::default(), crate::place::Front::Fuse).unwrap()).unwrap();
     }
 }
