@@ -255,9 +255,9 @@ fn waiting() -> Vec<Case> {
             "bpf(4), BIOCIMMEDIATE, BIOCSRTIMEOUT",
             |s| {
                 let bpf = s.blocking_tap()?;
-                s.request(&bpf, timeout(80), "ok")?;
+                s.request(&bpf, timeout(300), "ok")?;
                 s.after(20, Event::Receive(frame(60, 1)));
-                s.takes("the read", 80, 90, |s| s.read(&bpf, "1"))
+                s.takes("the read", 300, 310, |s| s.read(&bpf, "1"))
             },
         ),
         Case::new(
@@ -304,9 +304,9 @@ fn waiting() -> Vec<Case> {
                 let bpf = s.blocking_tap()?;
                 s.request(&bpf, Request::Immediate(1), "ok")?;
                 s.request(&bpf, Request::Immediate(0), "ok")?;
-                s.request(&bpf, timeout(50), "ok")?;
+                s.request(&bpf, timeout(300), "ok")?;
                 s.after(10, Event::Receive(frame(60, 1)));
-                s.takes("the read", 50, 60, |s| s.read(&bpf, "1"))
+                s.takes("the read", 300, 310, |s| s.read(&bpf, "1"))
             },
         ),
         Case::new(
@@ -355,7 +355,7 @@ fn waiting() -> Vec<Case> {
             |s| {
                 let bpf = s.blocking_tap()?;
                 s.request(&bpf, Request::Immediate(1), "ok")?;
-                s.request(&bpf, timeout(100), "ok")?;
+                s.request(&bpf, timeout(300), "ok")?;
                 s.after(60, Event::Receive(frame(60, 1)));
                 let seen: Mutex<Vec<(String, Duration)>> = Mutex::default();
                 let begin = s.stage().clock();
@@ -375,7 +375,7 @@ fn waiting() -> Vec<Case> {
                 s.check("the two reads, in the order they ended", "1, nothing", words.join(", "))?;
                 // FreeBSD and its kin wait anew after each wake-up; OpenBSD has one deadline
                 let last = seen.last().map_or(Duration::ZERO, |(_, took)| *took);
-                let least = per(160, 160, 100, 160, 160).of(s.system());
+                let least = per(360, 360, 300, 360, 360).of(s.system());
                 s.within("the second read", last, least, least + 10)
             },
         ),
@@ -419,7 +419,7 @@ fn waiting() -> Vec<Case> {
                 let bpf = s.blocking_tap()?;
                 s.request(&bpf, timeout(40), "ok")?;
                 s.receive(1)?;
-                s.poll_for(&bpf, Interest::READ, 200, per("read", "read", "nothing", "read", "read"))?;
+                s.poll_for(&bpf, Interest::READ, 600, per("read", "read", "nothing", "read", "read"))?;
                 let least = per(0, 0, 40, 0, 0).of(s.system());
                 s.takes("the read", least, least + 10, |s| s.read(&bpf, "1"))
             },

@@ -116,9 +116,9 @@ pub fn cases() -> Vec<Case> {
                 let bpf = s.tap()?;
                 s.request(&bpf, timeout(50), "ok")?;
                 s.receive(1)?;
-                let least = per(50, 50, 200, 50, 50).of(s.system());
+                let least = per(50, 50, 600, 50, 50).of(s.system());
                 s.takes("the poll", least, least + 10, |s| {
-                    s.poll_for(&bpf, Interest::READ, 200, WHERE_POLL_STARTS_A_TIMER)
+                    s.poll_for(&bpf, Interest::READ, 600, WHERE_POLL_STARTS_A_TIMER)
                 })
             },
         ),
@@ -130,9 +130,9 @@ pub fn cases() -> Vec<Case> {
                 let bpf = s.tap()?;
                 s.request(&bpf, timeout(30), "ok")?;
                 s.after(80, Event::Receive(frame(60, 1)));
-                let least = per(80, 80, 200, 80, 80).of(s.system());
+                let least = per(80, 80, 600, 80, 80).of(s.system());
                 s.takes("the poll", least, least + 10, |s| {
-                    s.poll_for(&bpf, Interest::READ, 200, WHERE_POLL_STARTS_A_TIMER)
+                    s.poll_for(&bpf, Interest::READ, 600, WHERE_POLL_STARTS_A_TIMER)
                 })
             },
         ),
@@ -140,7 +140,7 @@ pub fn cases() -> Vec<Case> {
             let bpf = s.tap()?;
             s.request(&bpf, timeout(30), "ok")?;
             s.receive(1)?;
-            s.poll_for(&bpf, Interest::READ, 100, WHERE_POLL_STARTS_A_TIMER)?;
+            s.poll_for(&bpf, Interest::READ, 600, WHERE_POLL_STARTS_A_TIMER)?;
             s.poll(&bpf, Interest::READ, WHERE_POLL_STARTS_A_TIMER)
         }),
         Case::new(
@@ -151,7 +151,7 @@ pub fn cases() -> Vec<Case> {
                 let bpf = s.tap()?;
                 s.request(&bpf, timeout(30), "ok")?;
                 s.receive(1)?;
-                s.poll_for(&bpf, Interest::READ, 100, WHERE_POLL_STARTS_A_TIMER)?;
+                s.poll_for(&bpf, Interest::READ, 600, WHERE_POLL_STARTS_A_TIMER)?;
                 s.request(&bpf, Request::GHdrCmplt, "0")?;
                 s.poll(&bpf, Interest::READ, "nothing")
             },
@@ -164,7 +164,7 @@ pub fn cases() -> Vec<Case> {
                 let bpf = s.tap()?;
                 s.request(&bpf, timeout(30), "ok")?;
                 s.receive(1)?;
-                s.poll_for(&bpf, Interest::READ, 100, WHERE_POLL_STARTS_A_TIMER)?;
+                s.poll_for(&bpf, Interest::READ, 600, WHERE_POLL_STARTS_A_TIMER)?;
                 s.read(&bpf, "1")?;
                 s.receive(2)?;
                 s.poll(&bpf, Interest::READ, "nothing")
