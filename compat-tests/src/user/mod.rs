@@ -62,6 +62,11 @@ pub struct User {
 }
 
 impl UserArgs {
+    /// The case files, and directories of them.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.cases
+    }
+
     /// Reads the case files.
     ///
     /// # Errors
@@ -73,8 +78,16 @@ impl UserArgs {
     }
 }
 
+/// What the id of a program's row begins with.
+const PROGRAM: &str = "program::";
+
 fn program_id(command: &str) -> String {
-    format!("program::{command}")
+    format!("{PROGRAM}{command}")
+}
+
+/// Whether this row is a program's.
+pub fn is_program(id: &str) -> bool {
+    id.starts_with(PROGRAM)
 }
 
 impl User {

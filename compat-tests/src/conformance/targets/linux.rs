@@ -1,9 +1,11 @@
-//! `packet-socket:DIALECT` and `device:DIALECT`: real interfaces in a network namespace of their own, in real time.
+//! `packet-socket:DIALECT`, `device:DIALECT` and, where the kernel has CUSE, `cuse:DIALECT`: real interfaces in a network
+//! namespace of their own, in real time. Other targets are in a virtual machine ([`machine`]).
 //!
 //! The observed interface and its far end are a veth pair; where a case needs an address filter, the former is a bridge over
 //! it ([`crate::wire`]).
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -21,13 +23,14 @@ use bpfdev_core::file::{Access, EmulatedFile};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-use super::{Available, Target, abi};
+use super::{Available, Target, abi, machine};
 use crate::conformance::report::TargetInfo;
 use crate::conformance::stage::{Call, Event, Needs, SharedFile, Stage, Trouble};
 use crate::conformance::system::System;
 use crate::oracle::call;
 use crate::oracle::mask::OWN_ADDRESS;
 use crate::oracle::script;
+use crate::place::{DEV_CUSE, Front, Place};
 use crate::wire::{LOOPBACK, OBSERVED, PEER, Wire};
 
 /// A busy machine may notice something so much later.
@@ -37,49 +40,69 @@ const SLACK: Duration = Duration::from_millis(1500);
 const SOON: Duration = Duration::from_secs(2);
 const A_WHILE: Duration = Duration::from_millis(10);
 
-/// The targets of this module; none without the right to make namespaces and to mount.
+/// The targets of this module, and those in a virtual machine: only these without the right to make namespaces and to mount.
 pub fn here() -> Vec<Available> {
+    let on_older_kernel = System::ALL.into_iter().map(machine::older_fuse);
     if !nix::unistd::geteuid().is_root() {
-        return Vec::new();
+        return System::ALL.into_iter().map(machine::cuse).chain(on_older_kernel).collect();
     }
     let over_sockets = System::ALL.into_iter().map(|system| {
         Available::new(format!("packet-socket:{}", system.name()), move || {
             Ok(Box::new(OnWire { system, device: None }))
         })
     });
-    let on_device = System::ALL.into_iter().map(|system| {
-        Available::new(format!("device:{}", system.name()), move || {
-            Ok(Box::new(OnWire { system, device: Some(Served::start(system)?) }))
-        })
-    });
-    over_sockets.chain(on_device).collect()
+    let on_device = System::ALL.into_iter().map(|system| served(Front::Fuse, system));
+    // opening it loads the module, where there is one
+    let has_cuse = File::options().read(true).write(true).open(DEV_CUSE).is_ok();
+    let on_character_device = System::ALL
+        .into_iter()
+        .map(|system| if has_cuse { served(Front::Cuse, system) } else { machine::cuse(system) });
+    over_sockets.chain(on_device).chain(on_character_device).chain(on_older_kernel).collect()
+}
+
+fn served(front: Front, system: System) -> Available {
+    Available::new(format!("{}:{}", kind(front), system.name()), move || {
+        Ok(Box::new(OnWire { system, device: Some(Served::start(front, system)?) }))
+    })
+}
+
+/// What targets are called whose device is served so.
+fn kind(front: Front) -> &'static str {
+    match front {
+        Front::Fuse => "device",
+        Front::Cuse => "cuse",
+    }
 }
 
 /// A daemon for one target: what one case leaves to be closed in the background delays no other target.
 struct Served {
     /// Its nodes of the target's system.
     nodes: PathBuf,
+    front: Front,
     daemon: Mutex<Daemon>,
 }
 
 impl Served {
-    fn start(system: System) -> anyhow::Result<Served> {
-        hide_mounts()?;
-        let directory = format!("bpfdev-conformance-{}-{}", std::process::id(), system.name());
-        let mount = std::env::temp_dir().join(directory);
-        // every daemon has a directory for each system, but for a variant of one
-        let (dialect, nodes) = match system {
-            System::Linux | System::NetBsd7 => (system.name(), mount.clone()),
-            other => ("linux", mount.join(other.name())),
+    fn start(front: Front, system: System) -> anyhow::Result<Served> {
+        let place = Place::new(front, &format!("conformance-{}", system.name()));
+        let (dialect, nodes) = match (front, system) {
+            // every mount has a directory for each system, but for a variant of one
+            (
+                Front::Fuse,
+                System::FreeBsd | System::NetBsd | System::OpenBsd | System::DragonFly | System::MacOs,
+            ) => (System::Linux, place.dir().join(system.name())),
+            // a character device takes one of the kernel's few dynamic numbers: no more nodes than are needed
+            _ => (system, place.dir().to_owned()),
         };
-        let mut arguments: Vec<OsString> =
-            ["--no-link", "--abi", dialect, "--mount"].map(OsString::from).into();
-        arguments.push(mount.into());
+        if front == Front::Fuse {
+            hide_mounts()?;
+        }
+        let mut arguments = place.arguments(abi(dialect)?);
         // further options of `serve`, for tests of what the device can do without
         let more = std::env::var("BPFDEV_COMPAT_SERVE").unwrap_or_default();
         arguments.extend(more.split_whitespace().map(OsString::from));
         let daemon = Daemon::start(arguments).context("serving the device")?;
-        Ok(Served { nodes, daemon: Mutex::new(daemon) })
+        Ok(Served { nodes, front, daemon: Mutex::new(daemon) })
     }
 }
 
@@ -100,9 +123,12 @@ struct OnWire {
 
 impl Target for OnWire {
     fn info(&self) -> TargetInfo {
-        let (kind, about) = match self.device {
+        let (kind, about) = match self.device.as_ref().map(|served| served.front) {
             None => ("packet-socket", "in this process, over packet sockets on a veth pair"),
-            Some(_) => ("device", "the served device, through its nodes, on a veth pair"),
+            Some(front @ Front::Fuse) => {
+                (kind(front), "the served device, through its nodes, on a veth pair")
+            }
+            Some(front @ Front::Cuse) => (kind(front), "the device as character devices, on a veth pair"),
         };
         TargetInfo {
             name: format!("{kind}:{}", self.system.name()),
@@ -213,7 +239,8 @@ impl Stage for OnVeth {
 
     fn closed(&self) {
         if let Opener::Device { nodes, .. } = &self.opener {
-            // the device hears of a close before anything that is asked of it later; a failure shows at the next open
+            // A file system hears of a close before anything that is asked of it later; a failure shows at the next open.
+            // A character device has heard of it when close(2) returns.
             let _ = nix::sys::statvfs::statvfs(nodes);
         }
     }

@@ -3,6 +3,7 @@
 mod emulated;
 #[cfg(target_os = "linux")]
 mod linux;
+pub mod machine;
 #[cfg(not(target_os = "linux"))]
 mod native;
 
@@ -11,9 +12,11 @@ use std::sync::Arc;
 use bpfdev_core::abi::Abi;
 
 use super::broken::Break;
+use super::case::matches;
 use super::report::TargetInfo;
 use super::stage::Stage;
 use super::system::System;
+use machine::Away;
 
 /// One implementation of the device.
 pub trait Target: Send + Sync {
@@ -31,20 +34,31 @@ pub trait Target: Send + Sync {
 pub struct Available {
     /// `KIND:SYSTEM`.
     pub name: String,
-    make: Box<dyn Fn() -> anyhow::Result<Box<dyn Target>>>,
+    /// Where it is.
+    pub at: Where,
+}
+
+/// Where a target is played.
+pub enum Where {
+    /// On this machine, once it is made ready: by the main thread, and what the system refuses is an error.
+    Here(Box<dyn Fn() -> anyhow::Result<Box<dyn Target>>>),
+    /// In a virtual machine.
+    Away(Away),
 }
 
 impl Available {
     fn new(name: String, make: impl Fn() -> anyhow::Result<Box<dyn Target>> + 'static) -> Available {
-        Available { name, make: Box::new(make) }
+        Available { name, at: Where::Here(Box::new(make)) }
     }
 
-    /// Makes it ready. To be called by the main thread.
-    ///
-    /// # Errors
-    /// What the system refuses.
-    pub fn make(&self) -> anyhow::Result<Box<dyn Target>> {
-        (self.make)()
+    fn away(away: Away) -> Available {
+        Available { name: away.name(), at: Where::Away(away) }
+    }
+
+    /// Whether it is asked for: by its name, in which `*` stands for anything, or by its kind.
+    pub fn is(&self, pattern: &str) -> bool {
+        let kind = self.name.split_once(':').map(|(kind, _)| kind);
+        matches(pattern, &self.name) || kind == Some(pattern)
     }
 }
 
