@@ -1,5 +1,6 @@
 //! One client in C, compiled once for each dialect of `net/bpf.h`: each captures the same traffic, and what they print is
-//! equal. `bpfdev serve` runs as a child, the traffic is on a veth pair in a namespace made for each test.
+//! equal. `bpfdev serve` runs as a child, the traffic is on a veth pair in a namespace made for each test. With
+//! BPFDEV_TEST_FRONT=cuse in the environment it serves character devices.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, missing_docs)]
@@ -19,6 +20,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use serial_test::serial;
 
 use node::{Device, Wire, frame};
+use program::BUILT;
 
 /// Bytes the filter of every client keeps of a packet.
 const SNAPLEN: usize = 200;
@@ -90,6 +92,9 @@ impl Target {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         let program =
             PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("capture-{}-{bits}", self.dialect));
+        if std::env::var_os(BUILT).is_some() {
+            return program;
+        }
         let mut cc = Command::new("cc");
         cc.args(["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O1"])
             .args(self.define)
@@ -104,6 +109,21 @@ impl Target {
     fn programs(&self) -> Vec<PathBuf> {
         let models = if cfg!(target_arch = "x86_64") { self.models } else { &[LP64] };
         models.iter().map(|&model| self.compile(model)).collect()
+    }
+}
+
+/// Serves the device. In the directories of dialects are nodes where `--abi` is not among the arguments.
+fn serve(arguments: &[&str]) -> Device {
+    match std::env::var("BPFDEV_TEST_FRONT").as_deref() {
+        Err(_) => Device::start(&[&["--front", "fuse"], arguments].concat()),
+        Ok("cuse") => {
+            let dir = Path::new("/dev").join(Device::fresh_dir().file_name().unwrap());
+            let directories: Vec<_> = TARGETS[1..].iter().map(|target| target.dialect).collect();
+            let directories = directories.join(",");
+            let also: &[&str] = if arguments.contains(&"--abi") { &[] } else { &["--also", &directories] };
+            Device::start_at(&dir, &[&["--front", "cuse"], also, arguments].concat())
+        }
+        Ok(other) => panic!("BPFDEV_TEST_FRONT={other}: cuse, or nothing for fuse"),
     }
 }
 
@@ -214,10 +234,18 @@ fn all_capture_the_same(wire: &Wire, mut clients: Vec<Client>) {
     assert_eq!(sorted, expected.iter().collect::<Vec<_>>(), "{first}");
 }
 
+/// What compiles them for the other tests, where these run without a compiler.
+#[test]
+#[serial]
+fn every_client_compiles() {
+    let programs = TARGETS.iter().flat_map(Target::programs).filter(|program| program.exists());
+    assert_eq!(programs.count(), if cfg!(target_arch = "x86_64") { 15 } else { TARGETS.len() });
+}
+
 #[test]
 #[serial]
 fn a_client_of_every_dialect_captures_the_same_from_one_daemon() {
-    let (device, wire) = (Device::start(&[]), Wire::new());
+    let (device, wire) = (serve(&[]), Wire::new());
     let count = traffic().len();
     let mut clients = Vec::new();
     for target in TARGETS {
@@ -233,7 +261,7 @@ fn a_client_of_every_dialect_captures_the_same_from_one_daemon() {
 fn a_daemon_of_one_dialect_serves_its_clients_at_the_top() {
     let count = traffic().len();
     for target in TARGETS {
-        let (device, wire) = (Device::start(&["--abi", target.dialect]), Wire::new());
+        let (device, wire) = (serve(&["--abi", target.dialect]), Wire::new());
         let node = device.dir.join(target.top);
         let programs = target.programs();
         let clients = programs.iter().map(|program| Client::start(&wire, program, &node, count));
@@ -246,7 +274,7 @@ fn a_daemon_of_one_dialect_serves_its_clients_at_the_top() {
 fn the_packets_do_not_depend_on_where_the_filter_runs() {
     let count = traffic().len();
     for plan in ["cbpf", "process"] {
-        let (device, wire) = (Device::start(&["--plan", plan]), Wire::new());
+        let (device, wire) = (serve(&["--plan", plan]), Wire::new());
         let clients = TARGETS
             .map(|target| Client::start(&wire, &target.compile(LP64), &device.dir.join(target.node), count));
         all_capture_the_same(&wire, clients.into());
