@@ -10,6 +10,7 @@ use crate::sys::{self, Medium, SocketAddress};
 
 /// A network interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct InterfaceInfo {
     /// Its name, at most 15 bytes.
     pub name: String,
@@ -37,6 +38,7 @@ pub struct Address {
 
 /// Some of an interface's IFF_ flags.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct InterfaceFlags {
     /// IFF_UP: it is switched on.
     pub up: bool,

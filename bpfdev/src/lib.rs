@@ -38,8 +38,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Without features it pulls in neither FUSE, nor a command line, nor a C library. `daemon` adds the bpfdev program,
-//! `expr` filter expressions by libpcap.
+//! Without features it pulls in neither FUSE, nor a command line, nor a C library. `expr` adds filter expressions by libpcap,
+//! `tokio` [`capture`]'s asynchronous form. `daemon` adds the bpfdev program; the modules it exports are the program's own, and
+//! may change in any release.
 
 pub mod capture;
 #[cfg(feature = "expr")]

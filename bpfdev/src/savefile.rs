@@ -37,6 +37,7 @@ use pcap_file::{DataLink, Endianness, PcapError, TsResolution};
 
 /// Which format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Format {
     /// libpcap's own, microseconds.
     Pcap,

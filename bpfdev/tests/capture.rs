@@ -206,3 +206,16 @@ fn a_damaged_file_is_an_error_behind_its_last_whole_packet() {
     assert!(error.to_string().contains("damaged.pcap"), "{error}");
     std::fs::remove_file(path).unwrap();
 }
+
+/// Compiles: a capture goes to another thread, a waker is used from many, an error goes anywhere.
+#[test]
+fn halves_go_to_other_threads() {
+    fn sent<T: Send>() {}
+    fn shared<T: Send + Sync>() {}
+    sent::<Capture>();
+    sent::<bpfdev::capture::Sender>();
+    shared::<Options>();
+    shared::<bpfdev::capture::Waker>();
+    shared::<bpfdev::capture::Error>();
+    shared::<bpfdev::backend::TapError>();
+}

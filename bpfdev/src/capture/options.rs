@@ -16,6 +16,7 @@ use crate::native;
 
 /// How fine a packet's time stamp is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Precision {
     /// Microseconds, whatever the backend has.
     Micro,
