@@ -10,7 +10,7 @@ use crate::program::bpfdev;
 use crate::sys::frames;
 
 /// systemd.exec(5): each of these gives the service a mount namespace of its own.
-const OWN_NAMESPACE: [&str; 24] = [
+const OWN_NAMESPACE: [&str; 29] = [
     "RootDirectory",
     "RootImage",
     "MountAPIVFS",
@@ -35,6 +35,11 @@ const OWN_NAMESPACE: [&str; 24] = [
     "ProtectKernelLogs",
     "ProtectControlGroups",
     "DynamicUser",
+    "PrivateIPC",
+    "IPCNamespacePath",
+    "MountImages",
+    "ExtensionImages",
+    "ExtensionDirectories",
 ];
 
 #[test]
@@ -45,6 +50,12 @@ fn the_unit_keeps_the_hosts_mount_namespace() {
     }
     assert_eq!((settings["Type"], settings["Restart"]), ("notify", "on-failure"));
     assert!(settings["ExecStart"].starts_with("/usr/bin/bpfdev serve"));
+    // of @mount what the device is mounted with, and not chroot(2) and pivot_root(2)
+    let calls: Vec<_> = settings["SystemCallFilter"].split(' ').collect();
+    assert!(
+        calls.contains(&"mount") && calls.contains(&"umount2") && !calls.contains(&"@mount"),
+        "{calls:?}"
+    );
 }
 
 /// udev decides last who may open a node of CUSE: its rule and the unit have to be of one mind.
