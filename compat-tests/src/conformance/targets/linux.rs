@@ -259,8 +259,14 @@ impl Stage for OnVeth {
     fn after(&self, delay: Duration, event: Event) {
         let Some(this) = self.this.upgrade() else { return };
         let name = "an event";
+        // a machine that stood still wakes them all at once: they happen in the order in which they were asked for
+        let before = lock(&self.events).pop();
         let spawned = thread::Builder::new().name(name.into()).spawn(move || {
             thread::sleep(delay);
+            if let Some(before) = before {
+                // what it had to say it has said
+                let _ = before.join();
+            }
             if let Err(trouble) = this.happen(&event) {
                 eprintln!("bpfdev-compat: {event:?}: {trouble}");
             }
