@@ -97,7 +97,7 @@ impl Mounted {
         let inquiry = session.inquiry();
         let (sizes, refreshing) =
             size::Sizes::start(mount.dir().to_owned()).map_err(failed("start a thread for"))?;
-        let names = sizes.names();
+        let name = sizes.name();
         let mux = Mux::new(session, device, ours, opens.clone(), sizes).map_err(failed("serve"))?;
         let character = Running::start(|stop| mux.run(stop)).map_err(failed("start a thread for"))?;
         // From here on dropping the daemon ends what has begun.
@@ -117,7 +117,7 @@ impl Mounted {
         };
         let mut config = fuser::Config::default();
         config.n_threads = Some(1);
-        let namespace = Namespace::new(options.abi, access, opens, names);
+        let namespace = Namespace::new(options.abi, access, opens, name);
         let directory = fuser::Session::from_fd(namespace, fusers, fuser::SessionACL::All, config)
             .map_err(failed("serve the directory"))?;
         let guard = options.guard.clone();

@@ -20,7 +20,7 @@ use bpfdev_core::abi::Abi;
 
 use super::inodes::{Inode, Inodes};
 use super::opens::{Opening, Opens};
-use super::size::HiddenNames;
+use super::size::HiddenName;
 use crate::chardev::nodes::{self, Device};
 
 /// Largest piece of a read(2) or write(2), bytes: what the kernel takes by default (fs.fuse.max_pages_limit).
@@ -65,12 +65,12 @@ pub struct Namespace {
     inodes: Mutex<Inodes>,
     next_file: AtomicU64,
     opens: Arc<Opens>,
-    names: Arc<HiddenNames>,
+    name: Arc<HiddenName>,
 }
 
 impl Namespace {
-    /// Nodes with these permissions, those of `top` in the top directory, which also has the names of [`super::size`].
-    pub fn new(top: &'static Abi, access: Access, opens: Arc<Opens>, names: Arc<HiddenNames>) -> Namespace {
+    /// Nodes with these permissions, those of `top` in the top directory, which also has the name of [`super::size`].
+    pub fn new(top: &'static Abi, access: Access, opens: Arc<Opens>, name: Arc<HiddenName>) -> Namespace {
         let devices = std::iter::once(top).chain(nodes::DIRECTORIES).map(Device::new).collect();
         Namespace {
             access: Mutex::new(access),
@@ -79,7 +79,7 @@ impl Namespace {
             inodes: Mutex::new(Inodes::new()),
             next_file: AtomicU64::new(1),
             opens,
-            names,
+            name,
         }
     }
 
@@ -144,7 +144,7 @@ impl Namespace {
             return Ok((self.directory_attr(ino, 2), Generation(0)));
         }
         if place == 0
-            && let Some(number) = self.names.asks_for(request.pid(), name)
+            && let Some(number) = self.name.asks_for(request.pid(), name)
         {
             let mut inodes = self.inodes();
             let inode = inodes.look_up(number).ok_or(Errno::ENOENT)?;

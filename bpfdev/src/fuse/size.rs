@@ -5,8 +5,10 @@
 //! So a thread of ours does that whenever a file's readable bytes have changed: soon, not at once, and not more often than
 //! the limits below allow. It is one of its own since the loops that answer it must not wait for it.
 //!
-//! An inode has no name it could be found by, as each LOOKUP makes a new one. So there is one more, `.INODE` in the top
-//! directory, for that thread alone; the inode is held by it while the file is open, with no right to read (O_PATH).
+//! An inode has no name it could be found by, as each LOOKUP makes a new one. So there is one more, `.inode` in the top
+//! directory, for that thread alone, which says beforehand what it means by it; the inode is held by it while the file is
+//! open, with no right to read (O_PATH). One name for all of them: the kernel keeps what a name meant, and with it the inode,
+//! until the name is looked up again, or until memory is short.
 //!
 //! While it asks, the thread sleeps in our own file system, and not even SIGKILL ends that. So it has a table of descriptors of
 //! its own, without the /dev/fuse that is to answer it: when the daemon is killed that one is closed, which ends the mount
@@ -38,18 +40,23 @@ const REST_OF_ALL: Duration = Duration::from_millis(5);
 /// length the size when the writer comes to run, and of two replies under way together the kernel drops the later one.
 const LOOKS: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(2)];
 
-/// The names that only the refreshing thread may look up.
+/// A name that only the refreshing thread may look up.
+const NAME: &str = ".inode";
+
+/// What that name means.
 #[derive(Debug)]
-pub struct HiddenNames {
+pub struct HiddenName {
     top: PathBuf,
     tid: AtomicI32,
+    /// The inode that thread means by it; 0: none.
+    wanted: AtomicU64,
     /// The inode that thread looked up last.
     looked_up: AtomicU64,
 }
 
-impl HiddenNames {
-    fn new(top: PathBuf) -> Arc<HiddenNames> {
-        Arc::new(HiddenNames { top, tid: AtomicI32::new(0), looked_up: AtomicU64::new(0) })
+impl HiddenName {
+    fn new(top: PathBuf) -> Arc<HiddenName> {
+        Arc::new(HiddenName { top, tid: AtomicI32::new(0), wanted: 0.into(), looked_up: 0.into() })
     }
 
     /// The inode that a name in the top directory means, when it is that thread which looks it up.
@@ -58,14 +65,15 @@ impl HiddenNames {
         if ours == 0 || i32::try_from(tid) != Ok(ours) {
             return None;
         }
-        let inode = name.strip_prefix('.')?.parse().ok()?;
+        let inode = Some(self.wanted.load(Ordering::SeqCst)).filter(|&inode| name == NAME && inode != 0)?;
         self.looked_up.store(inode, Ordering::SeqCst);
         Some(inode)
     }
 
     fn open(&self, inode: u64) -> nix::Result<OwnedFd> {
         self.looked_up.store(0, Ordering::SeqCst);
-        let path = self.top.join(format!(".{inode}"));
+        self.wanted.store(inode, Ordering::SeqCst);
+        let path = self.top.join(NAME);
         let file = open(&path, OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty())?;
         // Something else may be mounted on top of us by now.
         if self.looked_up.load(Ordering::SeqCst) == inode { Ok(file) } else { Err(Errno::ENOENT) }
@@ -86,7 +94,7 @@ pub struct Size {
     key: u64,
     /// What the inode's attributes say.
     shown: Arc<AtomicU64>,
-    names: Arc<HiddenNames>,
+    name: Arc<HiddenName>,
     /// The file is: the inode is let go.
     closed: AtomicBool,
     /// It is to be refreshed, and that has not begun.
@@ -102,7 +110,7 @@ impl Size {
         HELD.with_borrow_mut(|held| {
             let file = match held.entry(self.key) {
                 Entry::Occupied(entry) => entry.into_mut(),
-                Entry::Vacant(entry) => entry.insert(self.names.open(self.inode)?),
+                Entry::Vacant(entry) => entry.insert(self.name.open(self.inode)?),
             };
             if !changed && sys::known_size(file.as_fd()).ok() == Some(self.shown.load(Ordering::SeqCst)) {
                 return Ok(false);
@@ -193,7 +201,7 @@ impl Drop for SizeGauge {
 /// Where files get their gauges.
 #[derive(Debug)]
 pub struct Sizes {
-    names: Arc<HiddenNames>,
+    name: Arc<HiddenName>,
     asking: Asking<Size>,
     keys: AtomicU64,
 }
@@ -204,21 +212,21 @@ impl Sizes {
     /// # Errors
     /// No thread can be had.
     pub fn start(top: PathBuf) -> std::io::Result<(Sizes, JoinHandle<()>)> {
-        let names = HiddenNames::new(top);
-        let thread_names = names.clone();
+        let name = HiddenName::new(top);
+        let threads_name = name.clone();
         let begin = move || {
             if let Err(error) = sys::own_descriptors() {
                 tracing::warn!(%error, "killed while it refreshes a size, the daemon may leave its clients asleep");
             }
-            thread_names.tid.store(nix::unistd::gettid().as_raw(), Ordering::SeqCst);
+            threads_name.tid.store(nix::unistd::gettid().as_raw(), Ordering::SeqCst);
         };
         let (asking, thread) = schedule::start("sizes", begin)?;
-        Ok((Sizes { names, asking, keys: AtomicU64::new(0) }, thread))
+        Ok((Sizes { name, asking, keys: AtomicU64::new(0) }, thread))
     }
 
-    /// The names of the thread.
-    pub fn names(&self) -> Arc<HiddenNames> {
-        self.names.clone()
+    /// The name of the thread.
+    pub fn name(&self) -> Arc<HiddenName> {
+        self.name.clone()
     }
 
     /// The gauge of a file that was opened by this inode, whose attributes say `shown`.
@@ -227,7 +235,7 @@ impl Sizes {
             inode,
             key: self.keys.fetch_add(1, Ordering::Relaxed),
             shown,
-            names: self.names.clone(),
+            name: self.name.clone(),
             closed: false.into(),
             pending: false.into(),
             looks: AtomicU8::new(0),
@@ -242,15 +250,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_thread_itself_may_look_its_names_up() {
-        let names = HiddenNames::new("/nowhere".into());
-        assert_eq!(names.asks_for(0, ".300"), None, "before it runs");
-        names.tid.store(77, Ordering::SeqCst);
-        assert_eq!(names.asks_for(77, ".300"), Some(300));
-        for (tid, name) in [(78, ".300"), (0, ".300"), (77, "300"), (77, "."), (77, ".x"), (u32::MAX, ".300")]
-        {
-            assert_eq!(names.asks_for(tid, name), None, "{tid} {name}");
+    fn only_the_thread_itself_may_look_its_name_up() {
+        let name = HiddenName::new("/nowhere".into());
+        name.wanted.store(300, Ordering::SeqCst);
+        assert_eq!(name.asks_for(0, NAME), None, "before it runs");
+        name.tid.store(77, Ordering::SeqCst);
+        assert_eq!(name.asks_for(77, NAME), Some(300));
+        for (tid, text) in [(78, NAME), (0, NAME), (77, "300"), (77, ".300"), (77, "."), (u32::MAX, NAME)] {
+            assert_eq!(name.asks_for(tid, text), None, "{tid} {text}");
         }
-        assert_eq!(names.open(300).err(), Some(Errno::ENOENT));
+        assert_eq!(name.open(301).err(), Some(Errno::ENOENT));
+        assert_eq!(name.asks_for(77, NAME), Some(301));
+        name.wanted.store(0, Ordering::SeqCst);
+        assert_eq!(name.asks_for(77, NAME), None, "it means none yet");
     }
 }
