@@ -1,13 +1,14 @@
 //! Who sleeps in the device: woken by packets, by signals, by death.
 
 use std::os::unix::process::ExitStatusExt;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serial_test::serial;
 
-use crate::node::{Device, Wire, frame};
-use crate::sys::{frames, number};
+use crate::node::{Device, Wire, frame, until};
+use crate::sys::{Insn, catch, caught, frames, number, signal_thread};
 
 #[test]
 #[serial]
@@ -47,6 +48,69 @@ fn a_stopped_reader_goes_on() {
     client.asleep();
     client.stop_and_continue();
     assert!(client.line().starts_with("read -1 errno 4"), "read(2) is not restarted");
+}
+
+/// While packets come that the filter keeps away, and others open, ask and close.
+#[test]
+#[serial]
+fn a_blocked_read_ends_with_each_signal_and_for_no_other_reason() {
+    const TIMES: u32 = 500;
+    const MOST: Duration = Duration::from_secs(120);
+    let (device, wire) = (Device::start(&[]), Wire::new());
+    let bpf = wire.bound(&device);
+    bpf.set_filter(&[Insn(6, 0, 0, 0)]).unwrap();
+    catch(Signal::SIGUSR1);
+    let (over, ended) = (AtomicBool::new(false), AtomicU32::new(0));
+    std::thread::scope(|s| {
+        s.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                (0..20).for_each(|mark| wire.send(&frame(60, mark)));
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        s.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                let other = wire.bound(&device);
+                other.u32(number::GBLEN, 0);
+            }
+        });
+        let (say, tid) = std::sync::mpsc::channel();
+        let (bpf, ended, over) = (&bpf, &ended, &over);
+        let reader = s.spawn(move || {
+            say.send(nix::unistd::gettid()).unwrap();
+            let mut seen = caught(Signal::SIGUSR1);
+            while !over.load(Ordering::Relaxed) {
+                let read = bpf.read().map_err(|error| error.raw_os_error());
+                assert_eq!(read, Err(Some(libc::EINTR)));
+                let before = std::mem::replace(&mut seen, caught(Signal::SIGUSR1));
+                assert!(seen > before, "it ended and no signal had come");
+                ended.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        let tid = tid.recv().unwrap();
+        let begin = Instant::now();
+        while ended.load(Ordering::SeqCst) < TIMES && !reader.is_finished() && begin.elapsed() < MOST {
+            let before = ended.load(Ordering::SeqCst);
+            signal_thread(tid, Signal::SIGUSR1);
+            // one that came before it was in its read ends none
+            let sent = Instant::now();
+            while ended.load(Ordering::SeqCst) == before && sent.elapsed() < Duration::from_millis(500) {
+                std::thread::sleep(Duration::from_micros(200));
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+        while !reader.is_finished() {
+            signal_thread(tid, Signal::SIGUSR1);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        reader.join().unwrap();
+        assert!(
+            ended.load(Ordering::SeqCst) >= TIMES,
+            "{} reads in {:?}",
+            ended.load(Ordering::SeqCst),
+            MOST
+        );
+    });
 }
 
 fn each_packet_wakes(how: &str) {
