@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serial_test::serial;
 
-use crate::node::{Device, Wire, frame, until};
+use crate::node::{Device, Wire, frame};
 use crate::sys::{Insn, catch, caught, frames, number, signal_thread};
 
 #[test]
