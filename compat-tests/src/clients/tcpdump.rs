@@ -34,6 +34,7 @@ const PLANS: [&str; 3] = ["auto", "cbpf", "process"];
 const QUIET: Duration = Duration::from_secs(3);
 
 fn check(stage: &Stage, checks: &mut Checks) -> anyhow::Result<()> {
+    thread::sleep(QUIET);
     for plan in PLANS {
         checks.measure(&format!("filter expressions, --plan {plan}"), || {
             let planned = Scene::new(stage, &["--plan", plan])?;
@@ -44,7 +45,6 @@ fn check(stage: &Stage, checks: &mut Checks) -> anyhow::Result<()> {
             ))
         });
     }
-    thread::sleep(QUIET);
     // there may be one device at a time
     let scene = &Scene::new(stage, &[])?;
     checks.measure("-i -w: every packet, as Debian's writes it", || {
