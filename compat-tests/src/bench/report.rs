@@ -9,12 +9,14 @@ use super::plan::{CHECK_PACE, Case};
 use super::sender::Sent;
 use super::subject::{Subject, Tally};
 
+// The check's limits tell what has gone wrong from the noise of a machine: at 64 bytes libpcap costs 22 ns on one, 50 on
+// another, and the others not in proportion.
 /// The check's limit for (b), times libpcap.
-const BACKEND_LIMIT: f64 = 1.3;
+const BACKEND_LIMIT: f64 = 1.5;
 /// The check's limit for the facade, times the backend under it: it costs what that costs, but for noise.
 const FACADE_LIMIT: f64 = 1.3;
 /// The check's limit for (c) at 64 bytes, times libpcap.
-const DEVICE_LIMIT: f64 = 4.0;
+const DEVICE_LIMIT: f64 = 6.0;
 
 /// One run of one subject.
 #[derive(Clone, Debug)]
@@ -283,13 +285,13 @@ mod tests {
     fn the_limits_are_those_of_the_check() {
         let native = run(Subject::Libpcap, 10_000, 0);
         for (subject, cpu, dropped, lines) in [
-            (Subject::Backend, 12_900, 0, 0),
-            (Subject::Backend, 13_100, 0, 1),
+            (Subject::Backend, 14_900, 0, 0),
+            (Subject::Backend, 15_100, 0, 1),
             (Subject::Backend, 10_000, 50, 1), // what it received cost twice as much
             (Subject::Facade, 12_900, 0, 0),
             (Subject::Facade, 13_100, 0, 1),
-            (Subject::Device, 39_900, 0, 0),
-            (Subject::Device, 40_100, 0, 1),
+            (Subject::Device, 59_900, 0, 0),
+            (Subject::Device, 60_100, 0, 1),
             (Subject::Device, 10_000, 1, 1),
         ] {
             let mut runs = vec![native.clone(), run(subject, cpu, dropped)];
