@@ -150,6 +150,23 @@ impl Host {
             rtnl.set_up(vlan)?;
             rtnl.add_address(vlan, self.vlan_ipv4.into(), 24)?;
         }
+        self.namespace.enter(|| self.trust_neighbours())??;
+        Ok(())
+    }
+
+    /// The kernel asks by itself (ARP, neighbour solicitations) whether a neighbour is still there, at times that no check
+    /// can know: never within an hour.
+    fn trust_neighbours(&self) -> anyhow::Result<()> {
+        for interface in std::iter::once(self.interface).chain(self.vlan) {
+            for family in ["ipv4", "ipv6"] {
+                for (name, value) in
+                    [("base_reachable_time_ms", "3600000"), ("delay_first_probe_time", "3600")]
+                {
+                    let path = format!("/proc/sys/net/{family}/neigh/{interface}/{name}");
+                    fs::write(&path, value).context(path)?;
+                }
+            }
+        }
         Ok(())
     }
 

@@ -96,11 +96,12 @@ impl On<'_> {
         let seen = || sniffed(&sniffer.stdout());
         let all = kernel::until(|| Ok(seen().len() >= wanted.len()))?;
         let seen = seen();
-        ensure!(all && seen.len() == wanted.len(), "{} of {} packets were sniffed", seen.len(), wanted.len());
         for (packet, octets) in seen.iter().zip(&wanted) {
             whole(&packet.frame, octets)?;
             ensure!((begin..=now()?).contains(&packet.time), "a packet of the time {}", packet.time);
         }
+        let more = seen.get(wanted.len()).map_or("", |packet| &packet.frame);
+        ensure!(all && more.is_empty(), "{} of {} packets were sniffed {more}", seen.len(), wanted.len());
         let passed = kernel::packets(here)? - before;
         sniffer.close_input();
         let ended = sniffer.finish(START)?.success()?;

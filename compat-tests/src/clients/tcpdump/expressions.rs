@@ -4,9 +4,12 @@
 //! the frame without it (`ip` takes tagged IP, too), so that live comparison is of the untagged frames; what a BSD does
 //! with the tagged ones is what the same expression chooses from a file, where every libpcap has the tag in the frame.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use anyhow::{Context, ensure};
 
 use super::alike::{self, Alike};
+use super::savefile::Packet;
 use super::scene::{Pair, Scene};
 
 /// An expression, and whether it chooses some of the traffic.
@@ -69,6 +72,11 @@ pub struct Seen {
     pub counted: usize,
 }
 
+/// The time of day, microseconds.
+fn now() -> anyhow::Result<u64> {
+    Ok(u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros())?)
+}
+
 /// Captures the same traffic with all expressions at once, each on the device and natively.
 ///
 /// # Errors
@@ -83,19 +91,27 @@ pub fn check(scene: &Scene<'_>, name: &str) -> anyhow::Result<Seen> {
             scene.pair(&format!("{name}-{number}"), &["-i", interface, expression]).context(*expression)
         })
         .collect::<Result<_, _>>()?;
+    // what came before all of them listened, or comes while they end one after the other, is not compared
+    let from = now()?;
     scene.traffic(1)?;
     witness.wait(|packets| scene.is_over(packets))?;
+    let compared = from..=now()?;
+    let within = |packet: &Packet| compared.contains(&packet.micros);
     let all = witness.end()?;
     let mut seen = Seen { packets: all.packets.len(), ..Seen::default() };
     for (number, (pair, (expression, some))) in pairs.into_iter().zip(EXPRESSIONS).enumerate() {
         let one = || -> anyhow::Result<()> {
-            let chosen = scene.choose(&all.path, &format!("{name}-{number}"), expression)?;
+            let mut chosen = scene.choose(&all.path, &format!("{name}-{number}"), expression)?;
+            chosen.retain(within);
             ensure!(chosen.is_empty() != *some, "it chooses {} packets of the traffic", chosen.len());
-            let untagged = |packets: &[_]| alike::untagged(packets).count();
+            let untagged = |packets: &[_]| alike::untagged(packets).filter(|packet| within(packet)).count();
             let wanted = untagged(&chosen);
-            pair.ours.wait(|packets| packets.len() >= chosen.len()).context("ours")?;
+            let count = |packets: &[Packet]| packets.iter().filter(|packet| within(packet)).count();
+            pair.ours.wait(|packets| count(packets) >= chosen.len()).context("ours")?;
             pair.native.wait(|packets| untagged(packets) >= wanted).context("Debian's")?;
-            let (ours, native) = (pair.ours.end()?, pair.native.end()?);
+            let (mut ours, mut native) = (pair.ours.end()?, pair.native.end()?);
+            ours.packets.retain(within);
+            native.packets.retain(within);
             let Alike { packets, .. } =
                 alike::frames(&ours.packets, &chosen).context("ours, and from the file")?;
             alike::frames(alike::untagged(&ours.packets), alike::untagged(&native.packets))
