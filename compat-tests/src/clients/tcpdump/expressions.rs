@@ -4,12 +4,10 @@
 //! the frame without it (`ip` takes tagged IP, too), so that live comparison is of the untagged frames; what a BSD does
 //! with the tagged ones is what the same expression chooses from a file, where every libpcap has the tag in the frame.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use anyhow::{Context, ensure};
 
 use super::alike::{self, Alike};
-use super::savefile::Packet;
+use super::savefile::{self, Packet};
 use super::scene::{Pair, Scene};
 
 /// An expression, and whether it chooses some of the traffic.
@@ -72,11 +70,6 @@ pub struct Seen {
     pub counted: usize,
 }
 
-/// The time of day, microseconds.
-fn now() -> anyhow::Result<u64> {
-    Ok(u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros())?)
-}
-
 /// Captures the same traffic with all expressions at once, each on the device and natively.
 ///
 /// # Errors
@@ -92,10 +85,10 @@ pub fn check(scene: &Scene<'_>, name: &str) -> anyhow::Result<Seen> {
         })
         .collect::<Result<_, _>>()?;
     // what came before all of them listened, or comes while they end one after the other, is not compared
-    let from = now()?;
+    let from = savefile::now()?;
     scene.traffic(1)?;
     witness.wait(|packets| scene.is_over(packets))?;
-    let compared = from..=now()?;
+    let compared = from..=savefile::now()?;
     let within = |packet: &Packet| compared.contains(&packet.micros);
     let all = witness.end()?;
     let mut seen = Seen { packets: all.packets.len(), ..Seen::default() };

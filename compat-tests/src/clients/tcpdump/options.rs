@@ -1,12 +1,11 @@
 //! tcpdump's options, each beside Debian's tcpdump with the same ones.
 
 use std::process::Command;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
 
 use super::alike::{self, Alike};
-use super::savefile::Packet;
+use super::savefile::{self, Packet};
 use super::scene::{Capture, Scene, Statistics, Tcpdump};
 use crate::clients::process::{AT_ONCE, Finished, PATIENCE, Running, run};
 use crate::clients::traffic;
@@ -16,11 +15,10 @@ use crate::clients::traffic;
 /// # Errors
 /// Another packet.
 pub fn everything(scene: &Scene<'_>) -> anyhow::Result<Alike> {
-    let micros = || SystemTime::now().duration_since(UNIX_EPOCH).map(|since| since.as_micros());
     let pair = scene.pair("all", &["-i", scene.stage.here.interface])?;
-    let begin = micros()?;
+    let begin = savefile::now()?;
     scene.traffic(4)?;
-    let end = micros()?;
+    let end = savefile::now()?;
     for tcpdump in [&pair.ours, &pair.native] {
         tcpdump.wait(|packets| scene.is_over(packets))?;
     }
@@ -29,7 +27,7 @@ pub fn everything(scene: &Scene<'_>) -> anyhow::Result<Alike> {
     let all = ours.packets.len();
     let said = ours.statistics;
     ensure!((said.received, said.dropped) == (all, 0), "{said:?} of {all} packets");
-    let times: Vec<_> = ours.packets.iter().map(|packet| u128::from(packet.micros)).collect();
+    let times: Vec<_> = ours.packets.iter().map(|packet| packet.micros).collect();
     ensure!(times.is_sorted(), "times of arrival go back: {times:?}");
     let stray = times.iter().find(|time| !(begin..=end).contains(time));
     ensure!(stray.is_none(), "{stray:?} is no time between {begin} and {end}");

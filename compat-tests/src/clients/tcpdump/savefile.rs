@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
 
@@ -14,6 +15,14 @@ pub struct Packet {
     pub len: u32,
     /// Those that were captured.
     pub data: Vec<u8>,
+}
+
+/// The time of day, as [`Packet::micros`] has it.
+///
+/// # Errors
+/// It is before 1970.
+pub fn now() -> anyhow::Result<u64> {
+    Ok(u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros())?)
 }
 
 /// What a file holds so far.
